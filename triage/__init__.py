@@ -1,0 +1,8 @@
+"""triage: a worklist triager for chest radiographs. Research use only; not a medical device."""
+
+__version__ = "0.1.0"
+
+RESEARCH_USE = (
+    "Research use only. Not a medical device. Not for diagnosis, triage of patients or any clinical decision. "
+    "The order of reading and the reader's judgement remain the standard of care."
+)

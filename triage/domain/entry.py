@@ -1,0 +1,43 @@
+"""The reading state of a worklist entry, independent of the pipeline: nothing must be assessed to be read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from triage.domain.lifecycle import Lifecycle
+
+
+class EntryState(StrEnum):
+    """Where an entry stands for the readers."""
+
+    WAITING = "waiting"
+    CLAIMED = "claimed"
+    READ = "read"
+    WITHDRAWN = "withdrawn"
+
+
+class EntryStep(StrEnum):
+    """What moves an entry."""
+
+    CLAIM = "claim"
+    RELEASE = "release"
+    #: The claim was idle for too long.
+    EXPIRE = "expire"
+    COMPLETE = "complete"
+    WITHDRAW = "withdraw"
+    #: A withdrawn study has new images or a new order.
+    RESTORE = "restore"
+
+
+ENTRY = Lifecycle(
+    "worklist entry",
+    {
+        (EntryState.WAITING, EntryStep.CLAIM): EntryState.CLAIMED,
+        (EntryState.CLAIMED, EntryStep.RELEASE): EntryState.WAITING,
+        (EntryState.CLAIMED, EntryStep.EXPIRE): EntryState.WAITING,
+        (EntryState.CLAIMED, EntryStep.COMPLETE): EntryState.READ,
+        (EntryState.WAITING, EntryStep.WITHDRAW): EntryState.WITHDRAWN,
+        (EntryState.CLAIMED, EntryStep.WITHDRAW): EntryState.WITHDRAWN,
+        (EntryState.WITHDRAWN, EntryStep.RESTORE): EntryState.WAITING,
+    },
+)
