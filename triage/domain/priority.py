@@ -189,8 +189,8 @@ def rank(inputs: Inputs, policy: Policy) -> Ranking:
     """Return the place of an entry under a policy, with the terms that add up to it.
 
     Pure and independent of the time of day: only a changed input or policy changes the answer.
-    In shadow mode the terms are computed all the same but the advance is 0 and no band is set, so that
-    the list is first-in-first-out.
+    In shadow mode the terms are computed all the same but the advance is 0, so that the list is
+    first-in-first-out behind what a human called STAT.
     """
     terms = _terms(inputs, policy)
     micros = sum(round(term.minutes * 60_000_000) for term in terms if term.used)

@@ -1,0 +1,79 @@
+"""From thicknesses to a film: attenuation, scatter, quantum noise, response, collimation and marker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from triage.samples.canvas import Canvas, Map, step
+
+#: Effective attenuation of water and what compact bone adds to it, per centimetre, at chest beam qualities.
+MU_WATER = 0.19
+MU_BONE = 0.34
+
+_GLYPHS = {
+    "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
+    "L": ("10000", "10000", "10000", "10000", "10000", "10000", "11111"),
+}
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How a film was taken."""
+
+    #: Share of the detected rays that were scattered.
+    scatter: float = 0.35
+    #: Relative deviation of the noise behind the heart.
+    noise: float = 0.012
+    #: Steepness of the response.
+    contrast: float = 1.0
+    #: Sharpening of edges that a digital system adds.
+    edge: float = 0.5
+    #: Widths of the collimated margins (left, top, right, bottom), in film heights.
+    margins: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    #: Letter and place of the side marker, or an empty letter.
+    marker: str = "R"
+    marker_at: tuple[float, float] = (0.05, 0.1)
+
+
+def expose(canvas: Canvas, water_cm: Map, bone_cm: Map, how: Exposure, rng: np.random.Generator) -> Map:
+    """Return the film, 0 black to 1 white, of what lies in the beam."""
+    path = MU_WATER * np.maximum(water_cm, 0) + MU_BONE * bone_cm
+    primary = np.exp(-np.minimum(path, 9.0)).astype(np.float32)
+    scattered = canvas.blur(np.minimum(primary, 0.25), 0.05)
+    rays = (1 - how.scatter) * primary + how.scatter * scattered * 0.55
+    rays *= 1 + how.noise * np.sqrt(0.02 / np.maximum(rays, 1e-4)).clip(0.1, 3) * rng.standard_normal(
+        rays.shape, np.float32
+    )
+    dense = -np.log(np.maximum(rays, 1e-5))
+    dense += how.edge * (dense - canvas.blur(dense, 0.006)) + 0.25 * (dense - canvas.blur(dense, 0.06))
+    low, high = np.percentile(dense[::4, ::4], (1.0, 99.5))
+    t = (dense - low) / (high - low)
+    film = 1 / (1 + np.exp(-4.5 * how.contrast * (t - 0.52)))
+    film = (film - film.min()) / (film.max() - film.min())
+    return _marked(canvas, _collimated(canvas, film.astype(np.float32), how), how)
+
+
+def _collimated(canvas: Canvas, film: Map, how: Exposure) -> Map:
+    left, top, right, bottom = how.margins
+    if not any(how.margins):
+        return film
+    x = canvas.x + canvas.aspect / 2
+    edge = np.minimum(
+        np.minimum(x - left, canvas.aspect - right - x), np.minimum(canvas.y - top, 1 - bottom - canvas.y)
+    )
+    return film * step(edge, 0.004)
+
+
+def _marked(canvas: Canvas, film: Map, how: Exposure) -> Map:
+    """Return the film with its side letter in white."""
+    if not how.marker:
+        return film
+    glyph = np.array([[float(c) for c in row] for row in _GLYPHS[how.marker]], np.float32)
+    pixel = 0.0052
+    column = np.floor((canvas.x + canvas.aspect / 2 - how.marker_at[0]) / pixel).astype(int)
+    row = np.floor((canvas.y - how.marker_at[1]) / pixel).astype(int)
+    inside = (row >= 0) & (row < 7) & (column >= 0) & (column < 5)
+    letter = glyph[np.clip(row, 0, 6), np.clip(column, 0, 4)] * inside
+    return np.maximum(film, letter * 0.97).astype(np.float32)

@@ -1,0 +1,111 @@
+"""The connection to the database: one writer at a time, readers never blocked, commits that last."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+#: How long a transaction waits for another process's lock before it gives up.
+BUSY_TIMEOUT = 5.0  # seconds
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+class Database:
+    """Sessions on one database; thread-safe, made once for each process.
+
+    `write()` begins at once (SQLite: BEGIN IMMEDIATE, since a transaction that starts by reading and then
+    writes fails with "database is locked" in spite of every time-out) and holds a lock of the process, so
+    that its own threads queue up instead of polling SQLite's lock.
+    """
+
+    def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
+        """Open nothing yet; `url` is a SQLAlchemy URL, its SQLite folder is made."""
+        self.url = url
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        arguments: dict[str, Any] = {}
+        if self.is_sqlite:
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            arguments = {"timeout": busy_timeout, "check_same_thread": False}
+        self.engine: Engine = create_engine(
+            url,
+            connect_args=arguments,
+            json_serializer=_dumps,
+            json_deserializer=orjson.loads,
+            pool_size=20,
+            max_overflow=40,
+            pool_pre_ping=not self.is_sqlite,
+        )
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+        self._writer = threading.Lock()
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Give a session on one consistent snapshot; nothing is written."""
+        with Session(self.engine, autoflush=False, expire_on_commit=False) as session:
+            if self.is_sqlite:
+                session.connection().exec_driver_sql("BEGIN")
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Give a session whose work is durable when the block ends, or undone when it raises."""
+        with self._exclusive(), Session(self.engine, expire_on_commit=False) as session:
+            if self.is_sqlite:
+                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            yield session
+            session.commit()
+            topics: set[str] = session.info.get("topics", set())
+        if topics:
+            for listener in list(self._listeners):
+                listener(frozenset(topics))
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        with self._writer:
+            yield
+
+    def on_commit(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call `listener` with the topics of each committed transaction, on the committing thread.
+
+        A topic is `job:<stage>` or `list`; the listener must return at once.
+        """
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Close every connection; further use opens new ones."""
+        self.engine.dispose()
+
+
+def announce(session: Session, topic: str) -> None:
+    """Tell the listeners of this process about `topic` once, and only if, the transaction commits."""
+    session.info.setdefault("topics", set()).add(topic)
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # Autocommit mode: transactions are begun by us, as BEGIN IMMEDIATE, never by the driver.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA temp_store=MEMORY")
+    cursor.execute("PRAGMA cache_size=-32000")
+    cursor.close()

@@ -1,0 +1,208 @@
+"""Entries of the reading list: each change is one guarded UPDATE and one event row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, literal_column, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from triage.domain.entry import ENTRY, EntryState, EntryStep
+from triage.domain.policy import Policy
+from triage.domain.priority import Inputs, Pin, Ranking, rank
+from triage.errors import Conflict
+from triage.store import assessments, orders
+from triage.store.database import announce
+from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Study
+from triage.store.types import from_micros, to_micros
+
+
+def pins_of(entry: Entry) -> tuple[Pin, ...]:
+    """Return a reader's shifts of an entry."""
+    return tuple(Pin(p["minutes"], p["reason"], p["by"], from_micros(p["at"])) for p in entry.pins)
+
+
+def pin_to_json(pin: Pin) -> dict[str, Any]:
+    """Return a shift as it is stored."""
+    return {"minutes": pin.minutes, "reason": pin.reason, "by": pin.by, "at": to_micros(pin.at)}
+
+
+def inputs_of(
+    session: Session, study: Study, entry: Entry | None
+) -> tuple[Inputs, FilmAssessmentRow | None]:
+    """Return everything that an entry's place depends on, and the film that decides it."""
+    said, film = assessments.evaluation(session, study)
+    inputs = Inputs(
+        study_uid=study.study_uid,
+        arrived_at=study.arrived_at,
+        urgency=orders.urgency(session, study),
+        evaluation=said,
+        pins=pins_of(entry) if entry else (),
+        aged_out=entry.aged_out if entry else False,
+    )
+    return inputs, film
+
+
+def _columns(ranking: Ranking, inputs: Inputs, policy: Policy) -> dict[str, Any]:
+    return {
+        "band": ranking.key.band,
+        "effective_at": ranking.key.effective_at,
+        "due_at": ranking.due_at,
+        "urgency": inputs.urgency,
+        "advance_micros": ranking.advance // timedelta(microseconds=1),
+        "terms": [
+            {"name": t.name, "sentence": t.sentence, "minutes": t.minutes, "used": t.used}
+            for t in ranking.terms
+        ],
+        "policy": policy.version,
+    }
+
+
+def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:
+    """Give a study its place in the list; called with the first image, before anything is assessed."""
+    inputs, film = inputs_of(session, study, None)
+    ranking = rank(inputs, policy)
+    entry = Entry(
+        study_id=study.id,
+        study_uid=study.study_uid,
+        arrived_at=study.arrived_at,
+        **_columns(ranking, inputs, policy),
+    )
+    session.add(entry)
+    session.flush()
+    record(session, entry, "arrived", now, cause=cause, model=film.model if film else "")
+    return entry
+
+
+def rerank(
+    session: Session, study: Study, policy: Policy, now: datetime, *, verb: str, cause: str, actor: str = ""
+) -> bool:
+    """Recompute an entry's place after one of its inputs changed; returns whether the row changed.
+
+    A read or withdrawn entry keeps its last key; a claimed one is recomputed, but is listed by its reader,
+    so it does not move under the hand.
+    """
+    entry = session.get(Entry, study.id, populate_existing=True)
+    if entry is None or entry.state in (EntryState.READ, EntryState.WITHDRAWN):
+        return False
+    inputs, film = inputs_of(session, study, entry)
+    columns = _columns(rank(inputs, policy), inputs, policy)
+    if all(getattr(entry, name) == value for name, value in columns.items()):
+        return False
+    guarded_update(session, entry, entry.state, columns)
+    record(session, entry, verb, now, cause=cause, actor=actor, model=film.model if film else "")
+    return True
+
+
+def guarded_update(session: Session, entry: Entry, state: EntryState, values: dict[str, Any]) -> None:
+    """Change a row only if nobody did since it was read, and count its revision up.
+
+    Raises:
+        Conflict: the row has another state or revision by now.
+    """
+    done = session.execute(
+        update(Entry)
+        .where(Entry.study_id == entry.study_id, Entry.state == state, Entry.revision == entry.revision)
+        .values({**values, "revision": entry.revision + 1})
+        .execution_options(synchronize_session=False)
+    )
+    if done.rowcount != 1:  # type: ignore[attr-defined]
+        msg = "Somebody else changed this entry first; read it again and decide anew."
+        raise Conflict(msg)
+    session.refresh(entry)
+    announce(session, "list")
+
+
+def step(
+    session: Session,
+    entry: Entry,
+    event: EntryStep,
+    now: datetime,
+    *,
+    actor: str,
+    cause: str = "",
+    changes: dict[str, Any] | None = None,
+) -> None:
+    """Take one step of the reading life cycle: table, guarded UPDATE, event row.
+
+    Raises:
+        IllegalTransition: the table has no such step from the entry's state.
+        Conflict: the entry changed since it was read.
+    """
+    after = ENTRY.after(entry.state, event)
+    guarded_update(session, entry, entry.state, {**(changes or {}), "state": after})
+    record(session, entry, event.value, now, actor=actor, cause=cause)
+
+
+def record(
+    session: Session,
+    entry: Entry,
+    verb: str,
+    now: datetime,
+    *,
+    actor: str = "",
+    cause: str = "",
+    model: str = "",
+) -> None:
+    """Append what just happened to an entry, with its key and state after it."""
+    session.add(
+        EntryEvent(
+            study_id=entry.study_id,
+            at=now,
+            verb=verb,
+            actor=actor,
+            cause=cause,
+            state=entry.state,
+            band=entry.band,
+            effective_at=entry.effective_at,
+            arrived_at=entry.arrived_at,
+            due_at=entry.due_at,
+            claimed_by=entry.claimed_by,
+            model=model,
+            policy=entry.policy,
+        )
+    )
+    announce(session, "list")
+
+
+#: Written out, not bound: the partial index is only certain to serve a literal.
+WAITING: ColumnElement[bool] = literal_column("entry.state = 'waiting'")
+
+
+def waiting(
+    session: Session, limit: int, after: tuple[int, datetime, datetime, str] | None = None
+) -> Sequence[tuple[Entry, Study]]:
+    """Return a page of the reading order, from the key `after` on (exclusive)."""
+    query = select(Entry, Study).join(Study, Study.id == Entry.study_id).where(WAITING)
+    if after is not None:
+        key = tuple_(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
+        query = query.where(key > tuple_(*(_bound(part) for part in after)))
+    query = query.order_by(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid).limit(limit)
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def _bound(part: int | datetime | str) -> Any:
+    return literal_column(str(to_micros(part))) if isinstance(part, datetime) else part
+
+
+def position(session: Session, entry: Entry) -> int | None:
+    """Return an entry's place, 1 for the first; None when it does not wait."""
+    if entry.state is not EntryState.WAITING:
+        return None
+    key = tuple_(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
+    own = (entry.band, entry.effective_at, entry.arrived_at, entry.study_uid)
+    before = select(func.count()).select_from(Entry).where(WAITING, key < tuple_(*(_bound(p) for p in own)))
+    return (session.scalar(before) or 0) + 1
+
+
+def by_state(
+    session: Session, states: Sequence[EntryState], limit: int, before_id: int | None = None
+) -> Sequence[tuple[Entry, Study]]:
+    """Return entries in the given states, newest study first."""
+    query = select(Entry, Study).join(Study, Study.id == Entry.study_id).where(Entry.state.in_(states))
+    if before_id is not None:
+        query = query.where(Entry.study_id < before_id)
+    query = query.order_by(Entry.study_id.desc()).limit(limit)
+    return [(row[0], row[1]) for row in session.execute(query)]

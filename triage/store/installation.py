@@ -1,0 +1,32 @@
+"""Facts of this installation that are made once and never change."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+
+from sqlalchemy.orm import Session
+
+from triage.store.tables import Installation
+
+
+def _once(session: Session, name: str, made: str) -> str:
+    row = session.get(Installation, name)
+    if row is None:
+        row = Installation(name=name, value=made)
+        session.add(row)
+        session.flush()
+    return row.value
+
+
+def uid_namespace(session: Session) -> uuid.UUID:
+    """Return the namespace of every UID that this installation derives; made on first use.
+
+    Without it two hospitals that hold the same study would mint the same instance UID.
+    """
+    return uuid.UUID(_once(session, "uid_namespace", str(uuid.uuid4())))
+
+
+def secret_key(session: Session) -> str:
+    """Return the key that signs cookies and hashes identifiers for logs; made on first use."""
+    return _once(session, "secret_key", secrets.token_hex(32))

@@ -1,0 +1,38 @@
+"""The policies that were ever in force; the newest activation is the one that orders the list."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from triage.domain.policy import Policy
+from triage.store.database import announce
+from triage.store.tables import PolicyRow
+
+
+def active(session: Session) -> Policy:
+    """Return the policy in force; the built-in default before any was activated."""
+    row = session.scalars(select(PolicyRow).order_by(PolicyRow.id.desc()).limit(1)).first()
+    return Policy() if row is None else Policy.from_mapping(row.content)
+
+
+def active_row(session: Session) -> PolicyRow | None:
+    """Return the newest activation, or None before any."""
+    return session.scalars(select(PolicyRow).order_by(PolicyRow.id.desc()).limit(1)).first()
+
+
+def activate(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRow:
+    """Record that `policy` is in force from now on; the caller re-ranks in the same transaction."""
+    row = PolicyRow(
+        version=policy.version,
+        digest=policy.digest,
+        content=policy.to_mapping(),
+        activated_at=now,
+        activated_by=by,
+    )
+    session.add(row)
+    session.flush()
+    announce(session, "list")
+    return row

@@ -1,0 +1,113 @@
+"""The queue of an embedded site: rows with a lease, in the same database and transaction as the states."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from triage.store.database import Database, announce
+from triage.store.tables import Job
+from triage.work.queue import Stage, TakenJob
+
+#: A worker that did not finish within this time is taken for dead and its job is given to another.
+LEASE = timedelta(minutes=5)
+
+
+class EmbeddedQueue:
+    """A `Queue` on the job table; workers of this process wake at once, others within their wait."""
+
+    def __init__(self, db: Database, lease: timedelta = LEASE) -> None:
+        """Listen to the commits of `db`, so that a new job wakes its worker without polling."""
+        self._db = db
+        self._lease = lease
+        self._ready = {stage: threading.Condition() for stage in Stage}
+        self._generation = dict.fromkeys(Stage, 0)
+        self._seen = threading.local()
+        db.on_commit(self._committed)
+
+    def put(
+        self, session: Session, stage: Stage, key: str, payload: Mapping[str, Any], run_at: datetime
+    ) -> None:
+        """See `Queue.put`. A job that is being worked on does not swallow a new one."""
+        waiting = select(Job.id).where(Job.stage == stage.value, Job.job_key == key, Job.leased_until.is_(None))
+        if session.scalars(waiting.limit(1)).first() is None:
+            row = Job(stage=stage.value, job_key=key, payload=dict(payload), run_at=run_at, created_at=run_at)
+            session.add(row)
+            session.flush()
+        announce(session, f"job:{stage.value}")
+
+    def take(self, stage: Stage, now: datetime) -> TakenJob | None:
+        """See `Queue.take`. Looks before it locks, so that an idle worker never becomes the writer."""
+        with self._db.read() as session:
+            if session.scalars(self._due(stage, now)).first() is None:
+                return None
+        with self._db.write() as session:
+            job_id = session.scalars(self._due(stage, now)).first()
+            if job_id is None:
+                return None
+            session.execute(
+                update(Job)
+                .where(Job.id == job_id)
+                .values(leased_until=now + self._lease, attempts=Job.attempts + 1)
+            )
+            row = session.get(Job, job_id, populate_existing=True)
+            if row is None:
+                return None
+            return TakenJob(row.id, stage, row.job_key, dict(row.payload), row.attempts, row.created_at)
+
+    def _due(self, stage: Stage, now: datetime) -> Any:
+        free = or_(Job.leased_until.is_(None), Job.leased_until < now)
+        query = select(Job.id).where(Job.stage == stage.value, Job.run_at <= now, free)
+        return query.order_by(Job.run_at, Job.id).limit(1)
+
+    def finish(self, session: Session, job: TakenJob) -> None:
+        """See `Queue.finish`."""
+        session.execute(delete(Job).where(Job.id == job.id))
+
+    def retry(self, session: Session, job: TakenJob, error: str, run_at: datetime) -> None:
+        """See `Queue.retry`."""
+        session.execute(
+            update(Job).where(Job.id == job.id).values(leased_until=None, run_at=run_at, last_error=error)
+        )
+        announce(session, f"job:{job.stage.value}")
+
+    def wait(self, stage: Stage, timeout: float) -> None:
+        """See `Queue.wait`. A job committed since this thread's last wait makes it return at once."""
+        seen: dict[Stage, int] = self._seen.__dict__.setdefault("generation", {})
+        with self._ready[stage]:
+            self._ready[stage].wait_for(lambda: self._generation[stage] != seen.get(stage), timeout)
+            seen[stage] = self._generation[stage]
+
+    def _committed(self, topics: frozenset[str]) -> None:
+        for stage in Stage:
+            if f"job:{stage.value}" in topics:
+                self.wake(stage)
+
+    def wake(self, stage: Stage) -> None:
+        """Let every worker of a stage look for jobs now."""
+        with self._ready[stage]:
+            self._generation[stage] += 1
+            self._ready[stage].notify_all()
+
+    def next_run(self, stage: Stage) -> datetime | None:
+        """Return when the next job of a stage is due, or None when there is none."""
+        with self._db.read() as session:
+            query = select(func.min(Job.run_at)).where(Job.stage == stage.value, Job.leased_until.is_(None))
+            return session.scalar(query)
+
+    def depth(self, session: Session) -> dict[str, tuple[int, datetime | None]]:
+        """Return, by stage, how many jobs there are and since when the oldest has been due."""
+        query = select(Job.stage, func.count(), func.min(Job.run_at)).group_by(Job.stage)
+        return {stage: (count, oldest) for stage, count, oldest in session.execute(query)}
+
+    def release_all(self, now: datetime) -> int:
+        """Free the leases of a previous run of this process, at start; returns how many there were."""
+        with self._db.write() as session:
+            held = session.scalars(select(Job.id).where(Job.leased_until.is_not(None))).all()
+            session.execute(update(Job).where(Job.id.in_(held)).values(leased_until=None, run_at=now))
+            return len(held)
