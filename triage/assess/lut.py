@@ -24,6 +24,7 @@ class Layout:
     stored_bits: int
     high_bit: int
     signed: bool
+    little_endian: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def transfer(dataset: Dataset, layout: Layout) -> Transfer:
     quirks: list[str] = []
     stored = stored_values(layout)
     padding = _padding(dataset, stored, layout)
-    modality = _modality(dataset, stored, quirks)
-    values = _voi(dataset, modality, quirks)
+    modality = _modality(dataset, stored, layout, quirks)
+    values = _voi(dataset, modality, layout, quirks)
     return Transfer(values, modality, padding, tuple(quirks))
 
 
@@ -108,9 +109,9 @@ def _as_stored(value: float, layout: Layout) -> int:
     return whole
 
 
-def _modality(dataset: Dataset, stored: npt.NDArray[np.int64], quirks: list[str]) -> Values:
+def _modality(dataset: Dataset, stored: npt.NDArray[np.int64], layout: Layout, quirks: list[str]) -> Values:
     """Apply the Modality LUT or Rescale Slope and Intercept; a negative slope turns the film over itself."""
-    table = _first_table(dataset, "ModalityLUTSequence", signed=bool((stored < 0).any()))
+    table = _first_table(dataset, "ModalityLUTSequence", bool((stored < 0).any()), layout.little_endian)
     if isinstance(table, _Table):
         return table.apply(stored.astype(np.float64))
     if table is _BROKEN:
@@ -122,14 +123,14 @@ def _modality(dataset: Dataset, stored: npt.NDArray[np.int64], quirks: list[str]
     return stored * (1.0 if slope is None else slope) + intercept
 
 
-def _voi(dataset: Dataset, modality: Values, quirks: list[str]) -> Values:
+def _voi(dataset: Dataset, modality: Values, layout: Layout, quirks: list[str]) -> Values:
     """Apply what bends the scale (VOI LUT, SIGMOID); leave linear windows to the percentiles.
 
     Presets are often wrong or clip the lungs, and a linear window changes nothing that scaling by
     percentiles does not set anew. A VOI LUT is preferred to a window (they are alternatives,
     PS3.3 C.11.2.1.1), and of several the first counts.
     """
-    table = _first_table(dataset, "VOILUTSequence", signed=bool((modality < 0).any()))
+    table = _first_table(dataset, "VOILUTSequence", bool((modality < 0).any()), layout.little_endian)
     if isinstance(table, _Table):
         if table.entries[-1] < table.entries[0]:
             quirks.append("voi-lut-decreasing")
@@ -166,19 +167,19 @@ class _Broken:
 _BROKEN = _Broken()
 
 
-def _first_table(dataset: Dataset, keyword: str, signed: bool) -> _Table | _Broken | None:
+def _first_table(dataset: Dataset, keyword: str, signed: bool, little: bool) -> _Table | _Broken | None:
     """Return the first usable item's table, None when the sequence is absent or empty."""
     try:
         items = dataset.get(keyword)
         if not items:
             return None
-        return read_table(items[0].LUTDescriptor, items[0].LUTData, signed)
+        return read_table(items[0].LUTDescriptor, items[0].LUTData, signed, little)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError,
             NotImplementedError, EOFError, OverflowError):  # fmt: skip
         return _BROKEN
 
 
-def read_table(descriptor: object, data: object, signed: bool) -> _Table:
+def read_table(descriptor: object, data: object, signed: bool, little: bool = True) -> _Table:
     """Return a lookup table from its descriptor (count, first value, bits) and its words or bytes."""
     count, first, bits = (int(value) for value in list(descriptor)[:3])  # type: ignore[call-overload]
     count = (count & 0xFFFF) or 65536
@@ -188,7 +189,7 @@ def read_table(descriptor: object, data: object, signed: bool) -> _Table:
         first += 65536
     if isinstance(data, (bytes, bytearray)):
         # 8 bit entries may lie one in a byte instead of one in a word
-        words = np.frombuffer(data, np.uint8 if len(data) < 2 * count and bits <= 8 else "<u2")
+        words = np.frombuffer(data, np.uint8 if len(data) < 2 * count and bits <= 8 else "<u2" if little else ">u2")
     else:
         words = np.asarray(data, np.int64) & 0xFFFF
     if len(words) < count or not 1 <= bits <= 16:

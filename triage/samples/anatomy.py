@@ -121,14 +121,14 @@ def adult(rng: np.random.Generator, female: bool) -> Patient:
 
 def child(rng: np.random.Generator) -> Patient:
     """Return a child of about three on a landscape film, lying, the picture taken from in front."""
-    top = rng.uniform(0.12, 0.17)
+    top = rng.uniform(0.15, 0.2)
     return Patient(
         build="child",
         aspect=1.25,
         film_cm=21.0,
         centre=rng.uniform(-0.02, 0.02),
         top=top,
-        base=top + rng.uniform(0.57, 0.63),
+        base=top + rng.uniform(0.55, 0.61),
         half=rng.uniform(0.435, 0.475),
         left_lower=rng.uniform(0.0, 0.025),
         heart=rng.uniform(0.9, 1.0),
@@ -136,7 +136,7 @@ def child(rng: np.random.Generator) -> Patient:
         rib_drop=rng.uniform(0.15, 0.2),
         tilt=rng.uniform(-0.02, 0.02),
         breast=0.0,
-        bone=0.75,
+        bone=1.0,
         stomach=bool(rng.random() < 0.8),
     )
 

@@ -13,10 +13,13 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
     """Return the thickness of soft tissue along the ray, lungs counted as filled, in centimetres."""
     cm = np.float32(patient.film_cm)
     total = trunk(canvas, patient)
+    if patient.child:
+        chin = canvas.ellipsoid((patient.centre, patient.top - 0.245), (0.26, 0.17), 0.42)
+        total = np.maximum(total, chin * cm)
     for side in (-1.0, 1.0):
         jx, jy = joint(patient, side)
-        upper = canvas.capsule((jx + side * 0.02, jy + 0.02), elbow(patient, side), 0.062)
-        total = np.maximum(total, canvas.blur(upper, 0.006) * cm)
+        upper = canvas.capsule((jx + side * 0.02, jy + 0.02), elbow(patient, side), 0.058 if not patient.child else 0.085)
+        total = canvas.blur(np.maximum(total, canvas.blur(upper, 0.006) * cm), 0.008)
         if patient.breast:
             total += breast(canvas, patient, side) * cm
         elif not patient.child:
@@ -30,19 +33,19 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
 
 def trunk(canvas: Canvas, patient: Patient) -> Map:
     """Return the thickness of neck, shoulders and trunk."""
-    wall = patient.half * 1.0 + (0.042 if not patient.child else 0.05)
+    wall = patient.half * 1.0 + (0.048 if not patient.child else 0.055)
     neck = 0.075 if not patient.child else 0.125
     t, h = patient.top, patient.tall
     if patient.child:
-        at = (t - 0.22, t - 0.10, t - 0.05, t + 0.02, t + 0.10 * h, t + 0.4 * h, t + h, t + 1.4 * h)
-        width = (neck * 1.12, neck, neck * 1.3, 0.86 * wall, 0.98 * wall, 1.0 * wall, 1.03 * wall, 1.0 * wall)
+        at = (t - 0.22, t - 0.12, t - 0.07, t - 0.02, t + 0.10 * h, t + 0.4 * h, t + h, t + 1.4 * h)
+        width = (neck * 1.12, neck, neck * 1.5, 0.95 * wall, 1.02 * wall, 1.0 * wall, 1.03 * wall, 1.0 * wall)
     else:
         at = (t - 0.2, t - 0.075, t - 0.04, t + 0.015, t + 0.08, t + 0.28 * h, t + 0.6 * h, t + h, t + 1.5 * h)
         width = (neck * 1.05, neck, neck * 1.5, 1.08 * wall, 1.3 * wall, 1.12 * wall, 1.0 * wall, 0.98 * wall, 0.97 * wall)
     half = Curve(at, width)(canvas.y)
-    deep = Curve((t - 0.2, t - 0.06, t + 0.05, t + 0.3, 1.0), (0.56, 0.55, 0.74, 1.0, 1.04))(canvas.y)
+    deep = Curve((t - 0.2, t - 0.06, t + 0.05, t + 0.3, 1.0), (0.60, 0.60, 0.80, 1.0, 1.04))(canvas.y)
     x = np.abs(canvas.x - patient.centre - patient.tilt * (canvas.y - 0.5)) / half
-    profile = np.maximum(1 - x ** (2.6 if not patient.child else 2.4), 0) ** 0.5
+    profile = np.maximum(1 - x ** (3.0 if not patient.child else 2.6), 0) ** 0.5
     return canvas.blur((profile * deep * patient.depth_cm).astype(np.float32), 0.004)
 
 

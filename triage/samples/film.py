@@ -10,7 +10,7 @@ from triage.samples.canvas import Canvas, Map, step
 
 #: Effective attenuation of water and what compact bone adds to it, per centimetre, at chest beam qualities.
 MU_WATER = 0.19
-MU_BONE = 0.34
+MU_BONE = 0.45
 
 _GLYPHS = {
     "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
@@ -29,7 +29,7 @@ class Exposure:
     #: Steepness of the response.
     contrast: float = 1.0
     #: Sharpening of edges that a digital system adds.
-    edge: float = 0.5
+    edge: float = 0.35
     #: Widths of the collimated margins (left, top, right, bottom), in film heights.
     margins: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     #: Letter and place of the side marker, or an empty letter.

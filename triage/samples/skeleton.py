@@ -67,10 +67,11 @@ def _rib(
     x = x - patient.tilt * (y - 0.5)
     path = np.stack([x, y, z], 1)
     outward = np.stack([side * np.sin(theta), np.zeros(points), np.cos(theta)], 1)
-    size = 0.0105 * (1.0 if not patient.child else 1.18) * (0.85 + 0.15 * np.sin(np.pi * (number + 1) / 12))
+    size = 0.0108 * (1.0 if not patient.child else 1.2) * (0.85 + 0.15 * np.sin(np.pi * (number + 1) / 12))
     width = size * (0.62 + 0.38 * np.clip((theta - 0.06) / 0.5, 0, 1)) * (1 + 0.22 * (theta > 1.7) * (theta - 1.7))
     width = width * np.clip((last - theta) / 0.02, 0.3, 1)
-    return _shell(path, outward, width, np.full(points, 0.0062), rng)
+    depth = np.full(points, 0.0068 if not patient.child else 0.0115)
+    return _shell(path, outward, width, depth, rng)
 
 
 def clavicles(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
@@ -123,7 +124,7 @@ def _vertebra(
     waist = half * (0.88 + 0.12 * (2 * y / pitch) ** 2)
     body = step(waist - np.abs(x), 0.006) * step(0.42 * pitch - np.abs(y), 0.006)
     plate = body * (np.exp(-(((np.abs(y) - 0.40 * pitch) / 0.0022) ** 2)) + 0.5 * np.exp(-(((np.abs(x) - waist) / 0.003) ** 2)))
-    sheet = 0.016 * body + 0.007 * plate
+    sheet = 0.009 * body + 0.006 * plate
     for side in (-1, 1):
         u, v = (x - side * 0.66 * half) / (0.20 * half), (y + 0.12 * pitch) / (0.26 * pitch)
         ring = np.exp(-(((np.hypot(u, v) - 0.9) / 0.25) ** 2))
@@ -146,13 +147,13 @@ def shoulders(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map
 
 def joint(patient: Patient, side: float) -> tuple[float, float]:
     """Return the middle of the shoulder joint."""
-    return patient.at(side * (1.15 if not patient.child else 0.98), 0.02 if not patient.child else -0.06)
+    return patient.at(side * (1.13 if not patient.child else 1.0), 0.03 if not patient.child else -0.05)
 
 
 def elbow(patient: Patient, side: float) -> tuple[float, float]:
     """Return the lower end of the upper arm: beside the trunk in adults, raised in children."""
     x, y = joint(patient, side)
-    return (x + side * 0.11, y + 0.50) if not patient.child else (x + side * 0.12, y - 0.45)
+    return (x + side * 0.075, y + 0.50) if not patient.child else (x + side * 0.34, y - 0.16)
 
 
 def _blade(canvas: Canvas, patient: Patient, side: float, rng: np.random.Generator) -> Map:

@@ -42,6 +42,8 @@ class Database:
         self.engine: Engine = create_engine(
             url,
             connect_args=arguments,
+            # An error text must not carry the values of a statement: they are patients.
+            hide_parameters=True,
             json_serializer=_dumps,
             json_deserializer=orjson.loads,
             pool_size=20,
