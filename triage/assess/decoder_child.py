@@ -26,14 +26,14 @@ import numpy as np
 _PR_SET_PDEATHSIG = 1
 
 
-def _deflated(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def _deflated(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """Deflated Image Frame (PS3.5 A.4.11): one raw deflate stream, inflated to its size and no further."""
     size = int(np.prod(shape)) * dtype.itemsize
     inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
     return np.frombuffer(inflated, dtype, count=int(np.prod(shape))).reshape(shape)
 
 
-def _rle(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def _rle(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """RLE (PS3.5 annex G): planes of bytes, most significant first, samples one after another."""
     rows, columns, samples = shape if len(shape) == 3 else (*shape, 1)
     offsets = np.frombuffer(data[:64], "<u4")
@@ -49,12 +49,12 @@ def _rle(data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.n
     return native.reshape(shape)
 
 
-def _packbits(segment: memoryview, size: int) -> np.ndarray:
+def _packbits(segment: bytes, size: int) -> np.ndarray:
     """Expand one byte plane to exactly `size` bytes; a pad byte at its end is tolerated."""
     out = bytearray(size)
     for data in (segment, segment[:-1]):
-        with contextlib.suppress(imagecodecs.ImcdError):
-            plane = imagecodecs.packbits_decode(bytes(data), out=out)
+        with contextlib.suppress(RuntimeError):
+            plane = imagecodecs.packbits_decode(data, out=out)
             if len(plane) == size:
                 return np.frombuffer(plane, np.uint8)
     raise ValueError("a run-length segment does not hold the pixels of the film")
@@ -66,7 +66,7 @@ def _imagecodecs(name: str, **options: Any) -> Callable[..., np.ndarray]:
 
 
 #: The one decoder of each kind, the fastest that is exact; tests hold each against a second library.
-DECODERS: dict[str, Callable[[memoryview, tuple[int, ...], np.dtype[Any]], np.ndarray]] = {
+DECODERS: dict[str, Callable[[bytes, tuple[int, ...], np.dtype[Any]], np.ndarray]] = {
     "jpeg": _imagecodecs("jpeg8"),
     "jpegls": _imagecodecs("jpegls"),
     "j2k": _imagecodecs("jpeg2k", numthreads=1),
@@ -77,7 +77,7 @@ DECODERS: dict[str, Callable[[memoryview, tuple[int, ...], np.dtype[Any]], np.nd
 }
 
 
-def decode(codec: str, data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def decode(codec: str, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """Return the samples as unsigned words of `shape`; raise ValueError when the stream holds others."""
     samples = DECODERS[codec](data, shape, dtype)
     if samples.shape != shape:
@@ -100,17 +100,11 @@ def _limit(memory: int) -> None:
 
 def _serve_one(request: dict[str, Any], source: int, target: int) -> dict[str, Any]:
     shape, dtype = tuple(request["shape"]), np.dtype(request["dtype"])
-    with mmap.mmap(source, request["length"], access=mmap.ACCESS_READ) as data:
-        view = memoryview(data)
-        try:
-            samples = decode(request["codec"], view, shape, dtype)
-            size = int(np.prod(shape)) * dtype.itemsize
-            with mmap.mmap(target, size) as memory:
-                out = np.frombuffer(memory, dtype).reshape(shape)
-                out[...] = samples.view(f"u{samples.dtype.itemsize}")
-                del out
-        finally:
-            view.release()
+    samples = decode(request["codec"], os.pread(source, request["length"], 0), shape, dtype)
+    with mmap.mmap(target, int(np.prod(shape)) * dtype.itemsize) as memory:
+        out = np.frombuffer(memory, dtype).reshape(shape)
+        out[...] = samples.view(f"u{samples.dtype.itemsize}")
+        del out
     return {"ok": True, "bits": samples.dtype.itemsize * 8}
 
 
