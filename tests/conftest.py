@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.peers import dcmtk, late_orthanc, orthanc, orthanc_server
+from triage.store import migrations
+from triage.store.database import Database
 
-__all__ = ["dcmtk", "late_orthanc", "orthanc", "orthanc_server", "shared"]
+# The rest of the machine needs its cores too; and two pools that spin slow each other down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+pytest_plugins = ["tests.peers"]
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of shared test material beside the checkout; the test is skipped where it is absent."""
-    folder = Path(os.environ.get("TRIAGE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    """The folder of films and objects beside the project; tests that need it are skipped without it."""
+    folder = ROOT.parent / "shared"
     if not (folder / "dicom").is_dir():
-        pytest.skip(f"{folder} is not here.")
+        pytest.skip("the folder ../shared is not here")
     return folder
+
+
+@pytest.fixture
+def now() -> datetime:
+    """A fixed time of day."""
+    return datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    """An empty SQLite database at the newest revision."""
+    database = Database(f"sqlite:///{tmp_path / 'triage.db'}")
+    migrations.upgrade(database)
+    yield database
+    database.close()

@@ -178,7 +178,13 @@ class Entry(Base):
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),
-        Index("ix_entry_state_due", "state", "due_at"),
+        # No index begins with the state: SQLite would take it for the list and sort by hand.
+        Index(
+            "ix_entry_due",
+            "due_at",
+            sqlite_where=text("state = 'waiting'"),
+            postgresql_where=text("state = 'waiting'"),
+        ),
     )
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True, autoincrement=False)
     study_uid: Mapped[str] = mapped_column(String(64), unique=True)

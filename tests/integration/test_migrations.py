@@ -1,0 +1,66 @@
+"""The schema can be made, unmade and checked."""
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from triage.errors import DatabaseVersionError
+from triage.store import migrations
+from triage.store.database import Database
+from triage.store.tables import Base
+
+
+@pytest.fixture
+def empty(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    yield database
+    database.close()
+
+
+def test_upgrade_makes_every_table_as_the_code_knows_it(db):
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_downgrade_unmakes_everything(db):
+    migrations.downgrade(db, "base")
+    assert set(inspect(db.engine).get_table_names()) <= {"alembic_version"}
+
+
+def test_the_reading_order_is_served_by_the_partial_index(db):
+    with db.engine.connect() as connection:
+        plan = connection.execute(
+            text(
+                "EXPLAIN QUERY PLAN SELECT study_uid FROM entry WHERE entry.state = 'waiting' "
+                "ORDER BY band, effective_at, arrived_at, study_uid LIMIT 50"
+            )
+        ).all()
+    assert "ix_entry_waiting" in str(plan)
+    assert "TEMP B-TREE" not in str(plan)
+
+
+def test_an_empty_database_is_named_and_the_command_too(empty):
+    with pytest.raises(DatabaseVersionError, match="triage db upgrade"):
+        migrations.check(empty)
+
+
+def test_a_database_newer_than_the_code_is_refused(db):
+    with db.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseVersionError, match="newer than this code"):
+        migrations.check(db)
+
+
+def test_an_interrupted_upgrade_leaves_nothing(empty, monkeypatch):
+    original = migrations.command.upgrade
+
+    def half(config, revision):
+        original(config, revision)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(migrations.command, "upgrade", half)
+    with pytest.raises(KeyboardInterrupt):
+        migrations.upgrade(empty)
+    assert inspect(empty.engine).get_table_names() == []

@@ -1,0 +1,83 @@
+"""The schema's versions: made, unmade and checked with Alembic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from triage.errors import DatabaseVersionError
+from triage.store.database import Database
+
+_FOLDER = Path(__file__).resolve().parents[2] / "migrations"
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def newest() -> str:
+    """Return the revision that this code works with."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        msg = "The folder migrations holds no revision; install the project anew."
+        raise DatabaseVersionError(msg)
+    return head
+
+
+def current(db: Database) -> str | None:
+    """Return the revision of the database, None for an empty one."""
+    with db.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+@contextmanager
+def _all_or_nothing(db: Database) -> Iterator[Connection]:
+    with db.engine.begin() as connection:
+        if db.is_sqlite:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+def upgrade(db: Database, revision: str = "head") -> None:
+    """Bring the schema up to a revision; nothing happens where it is there already."""
+    if revision == "head" and current(db) == newest():
+        return
+    with _all_or_nothing(db) as connection:
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(db: Database, revision: str) -> None:
+    """Take the schema back to a revision; `base` removes every table."""
+    with _all_or_nothing(db) as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def check(db: Database) -> None:
+    """Return if the database is at the revision of this code.
+
+    Raises:
+        DatabaseVersionError: it is older (upgrade it), or newer than this code (install the newer code).
+    """
+    have = current(db)
+    want = newest()
+    if have == want:
+        return
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if have is None:
+        msg = "The database is empty; run 'triage db upgrade'."
+    elif have in known:
+        msg = f"The database is at the older revision {have}; run 'triage db upgrade'."
+    else:
+        msg = f"The database is at revision {have}, which is newer than this code; install the newer version."
+    raise DatabaseVersionError(msg)
