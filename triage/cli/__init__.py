@@ -1,0 +1,1 @@
+"""The commands: thin, each in the module of its noun."""
