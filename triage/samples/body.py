@@ -25,7 +25,9 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
         elif not patient.child:
             total += canvas.ellipsoid(patient.at(side * 0.66, 0.26), (0.115, 0.10), 0.035, side * -0.5) * cm
     heart = np.clip(shape.heart / (0.14 * patient.half / 0.3), 0, 1) * step(shape.heart, 0.004)
-    total += np.float32(0.10 * patient.depth_cm) * np.sqrt(1 - (1 - heart) ** 2).astype(np.float32)
+    total += np.float32(0.04 * patient.depth_cm) * np.sqrt(1 - (1 - heart) ** 2).astype(np.float32)
+    band = np.exp(-(((shape.lungs + 0.012) / 0.014) ** 2)) * step(0.985 - shape.q, 0.1) * (np.abs(shape.s) > 0.5)
+    total += np.float32(0.13 * patient.depth_cm) * band.astype(np.float32)
     total += abdomen(canvas, patient, shape, rng)
     fibres = canvas.noise(rng, 0.012, 5.0) * 0.5 + canvas.turbulence(rng, 0.10, 4)
     return total * (1 + 0.012 * fibres).astype(np.float32)
@@ -33,7 +35,7 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
 
 def trunk(canvas: Canvas, patient: Patient) -> Map:
     """Return the thickness of neck, shoulders and trunk."""
-    wall = patient.half * 1.0 + (0.048 if not patient.child else 0.055)
+    wall = patient.half * 1.0 + (0.07 if not patient.child else 0.08)
     neck = 0.075 if not patient.child else 0.125
     t, h = patient.top, patient.tall
     if patient.child:
@@ -43,7 +45,7 @@ def trunk(canvas: Canvas, patient: Patient) -> Map:
         at = (t - 0.2, t - 0.075, t - 0.04, t + 0.015, t + 0.08, t + 0.28 * h, t + 0.6 * h, t + h, t + 1.5 * h)
         width = (neck * 1.05, neck, neck * 1.5, 1.08 * wall, 1.3 * wall, 1.12 * wall, 1.0 * wall, 0.98 * wall, 0.97 * wall)
     half = Curve(at, width)(canvas.y)
-    deep = Curve((t - 0.2, t - 0.06, t + 0.05, t + 0.3, 1.0), (0.60, 0.60, 0.80, 1.0, 1.04))(canvas.y)
+    deep = Curve((t - 0.2, t - 0.06, t + 0.05, t + 0.3, 1.0), (0.62, 0.62, 0.90, 1.0, 1.04))(canvas.y)
     x = np.abs(canvas.x - patient.centre - patient.tilt * (canvas.y - 0.5)) / half
     profile = np.maximum(1 - x ** (3.0 if not patient.child else 2.6), 0) ** 0.5
     return canvas.blur((profile * deep * patient.depth_cm).astype(np.float32), 0.004)

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import numpy as np
 
-from triage.samples.anatomy import Patient, adult, child, outline
+from triage.samples.anatomy import Patient, adult, child, outline, with_large_heart
 from triage.samples.body import tissue
 from triage.samples.canvas import Canvas, Map
+from triage.samples.disease import Kind, affect
 from triage.samples.film import Exposure, expose
 from triage.samples.lungs import LUNG_DENSITY, airways, lungs
 from triage.samples.skeleton import skeleton
 
+_HEART_SCALE = 1.5
 
-def frontal(patient: Patient, kind: str, seed: int, height: int) -> Map:
+
+def patient_of(seed: int, build: str, kind: Kind) -> Patient:
+    """Return the drawn patient number `seed`: an `adult-male`, an `adult-female` or a `child`."""
+    rng = np.random.default_rng([seed, 1])
+    drawn = child(rng) if build == "child" else adult(rng, female=build == "adult-female")
+    return with_large_heart(drawn, _HEART_SCALE) if kind is Kind.LARGE_HEART else drawn
+
+
+def frontal(patient: Patient, kind: Kind, seed: int, height: int) -> Map:
     """Return a frontal film, 0 black to 1 white, `height` pixels tall and as wide as the patient's film."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 2])
     canvas = Canvas(height, round(height * patient.aspect))
     shape = outline(canvas, patient)
     lung = lungs(canvas, patient, shape, rng)
     water = tissue(canvas, patient, shape, rng)
     bone = skeleton(canvas, patient, rng)
-    air = lung.depth * (1 - LUNG_DENSITY) - lung.water
-    air = np.clip(air, 0, lung.depth)
-    total = water - air - airways(canvas, patient) * 0.75 * patient.film_cm
-    return expose(canvas, total, bone, Exposure(), rng)
+    affect(kind, canvas, patient, shape, lung, np.random.default_rng([seed, 3]))
+    air = np.clip(lung.depth * (1 - LUNG_DENSITY) - lung.water, 0, lung.depth)
+    open_airway = airways(canvas, patient) * np.float32(0.75 * patient.film_cm)
+    return expose(canvas, water - air - open_airway, bone, exposure(patient, rng), rng)
+
+
+def exposure(patient: Patient, rng: np.random.Generator) -> Exposure:
+    """Return how this patient's film was taken: children at a softer beam, the marker left of the chest."""
+    common = {
+        "contrast": rng.uniform(0.9, 1.15),
+        "edge": rng.uniform(0.2, 0.45),
+        "noise": rng.uniform(0.010, 0.02),
+    }
+    if patient.child:
+        return Exposure(mu_water=0.26, mu_bone=1.0, marker_at=(0.04, rng.uniform(0.08, 0.4)), **common)
+    return Exposure(marker_at=(0.04, rng.uniform(0.03, 0.1)), **common)

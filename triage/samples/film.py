@@ -8,9 +8,9 @@ import numpy as np
 
 from triage.samples.canvas import Canvas, Map, step
 
-#: Effective attenuation of water and what compact bone adds to it, per centimetre, at chest beam qualities.
-MU_WATER = 0.19
-MU_BONE = 0.45
+
+#: Rays beyond this share saturate the detector: the air beside the patient is evenly black.
+SATURATION = 0.45
 
 _GLYPHS = {
     "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
@@ -20,7 +20,11 @@ _GLYPHS = {
 
 @dataclass(frozen=True)
 class Exposure:
-    """How a film was taken."""
+    """How a film was taken; attenuations are effective ones, per centimetre."""
+
+    mu_water: float = 0.19
+    #: What compact bone adds to the water in its place.
+    mu_bone: float = 0.55
 
     #: Share of the detected rays that were scattered.
     scatter: float = 0.35
@@ -39,15 +43,16 @@ class Exposure:
 
 def expose(canvas: Canvas, water_cm: Map, bone_cm: Map, how: Exposure, rng: np.random.Generator) -> Map:
     """Return the film, 0 black to 1 white, of what lies in the beam."""
-    path = MU_WATER * np.maximum(water_cm, 0) + MU_BONE * bone_cm
+    path = how.mu_water * np.maximum(water_cm, 0) + how.mu_bone * bone_cm
     primary = np.exp(-np.minimum(path, 9.0)).astype(np.float32)
     scattered = canvas.blur(np.minimum(primary, 0.25), 0.05)
     rays = (1 - how.scatter) * primary + how.scatter * scattered * 0.55
     rays *= 1 + how.noise * np.sqrt(0.02 / np.maximum(rays, 1e-4)).clip(0.1, 3) * rng.standard_normal(
         rays.shape, np.float32
     )
-    dense = -np.log(np.maximum(rays, 1e-5))
+    dense = -np.log(np.clip(rays, 1e-5, SATURATION))
     dense += how.edge * (dense - canvas.blur(dense, 0.006)) + 0.25 * (dense - canvas.blur(dense, 0.06))
+    dense = np.maximum(dense, -np.log(SATURATION))
     low, high = np.percentile(dense[::4, ::4], (1.0, 99.5))
     t = (dense - low) / (high - low)
     film = 1 / (1 + np.exp(-4.5 * how.contrast * (t - 0.52)))

@@ -10,7 +10,7 @@ from triage.samples.anatomy import Outline, Patient
 from triage.samples.canvas import Array, Canvas, Map, step, tube_points
 
 #: Share of a healthy lung that is not air.
-LUNG_DENSITY = 0.26
+LUNG_DENSITY = 0.22
 _LEVELS = 7
 
 
@@ -32,13 +32,13 @@ def lungs(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gener
     inside = step(edge, 0.006)
     round_off = 0.11 if not patient.child else 0.12
     rise = np.clip(edge / round_off, 0, 1)
-    depth = patient.depth_cm * 0.66 * np.sqrt(1 - (1 - rise) ** 2)
+    depth = patient.depth_cm * (0.86 if not patient.child else 0.74) * np.sqrt(1 - (1 - rise) ** 2)
     depth *= 0.80 + 0.20 * np.clip(shape.q / 0.35, 0, 1)
     before = np.clip(shape.heart / (0.16 * patient.half / 0.3), 0, 1)
-    depth *= 1 - 0.72 * np.sqrt(1 - (1 - before) ** 2) * step(shape.heart, 0.006)
+    depth *= 1 - 0.58 * np.sqrt(1 - (1 - before) ** 2) * step(shape.heart, 0.006)
     depth = depth.astype(np.float32)
     water = vessels(canvas, patient, rng) * inside * np.float32(patient.film_cm)
-    grain = 0.016 * canvas.turbulence(rng, 0.03, 4) + 0.02 * canvas.noise(rng, 0.12)
+    grain = 0.022 * canvas.turbulence(rng, 0.03, 4) + 0.02 * canvas.noise(rng, 0.12)
     return Lungs(depth, inside, water + depth * grain.astype(np.float32))
 
 
@@ -74,13 +74,14 @@ def _tree(patient: Patient, side: float, rng: np.random.Generator) -> list[tuple
     """Return the legs of one lung's tree as (start, end, thick, thin)."""
     hx, hy = patient.at(side * 0.24, 0.43 if side < 0 else 0.395)
     size = patient.half / 0.30
-    angle = np.concatenate([np.linspace(-1.45, 1.5, 10), rng.uniform(0.3, 1.4, 3)])
+    angle = np.concatenate([np.linspace(-1.45, 1.5, 12), rng.uniform(0.0, 1.4, 5)])
     angle = angle + rng.normal(0, 0.10, angle.shape)
     downward = np.clip(np.sin(angle), 0, 1)
-    radius = size * (0.0048 + 0.0040 * downward) * rng.uniform(0.8, 1.15, angle.shape)
+    radius = size * (0.0054 + 0.0042 * downward) * rng.uniform(0.8, 1.15, angle.shape)
     length = size * (0.058 + 0.020 * downward) * rng.uniform(0.85, 1.15, angle.shape)
-    jitter = rng.normal(0, 0.010 * size, (2, len(angle)))
-    point = np.stack([hx + jitter[0], hy + 1.6 * jitter[1], 0 * angle], 1)
+    along = np.clip(angle / 1.5, -1, 1) * 0.045 * size
+    jitter = rng.normal(0, 0.008 * size, (2, len(angle)))
+    point = np.stack([hx + jitter[0] + side * 0.3 * np.abs(along), hy + along + jitter[1], 0 * angle], 1)
     legs = []
     for level in range(_LEVELS):
         lift = rng.normal(0, 0.45, angle.shape)

@@ -7,7 +7,7 @@ import numpy as np
 from triage.samples.anatomy import Patient
 from triage.samples.canvas import Array, Canvas, Map, step
 
-_RIBS = 11
+_RIBS = 12
 
 
 def skeleton(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
@@ -49,14 +49,14 @@ def ribs(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
 def _rib(
     canvas: Canvas, patient: Patient, number: int, side: float, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    spacing = (1.12 if patient.child else 1.16) / _RIBS
+    spacing = (1.02 if patient.child else 1.06) / 10.5
     start = -0.055 + number * spacing + rng.normal(0, 0.004)
-    drop = patient.rib_drop * (0.55 + 0.45 * min(1.0, number / 4)) * (1.0 + rng.normal(0, 0.03))
-    last = 2.25 if number < 7 else 2.25 - 0.22 * (number - 6)
+    drop = patient.rib_drop * (0.8 + 0.2 * min(1.0, number / 4)) * (1.0 + rng.normal(0, 0.03))
+    last = 2.25 if number < 7 else 2.25 - 0.25 * (number - 6)
     points = int(1.6 * canvas.height * patient.half * 2.2)
     theta = np.linspace(0.06, last, points)
-    level = start + drop * (1 - np.cos(theta)) / 2 - 0.028 * np.sin(np.clip(theta * 1.5, 0, np.pi)) ** 2
-    reach = float(patient.wall(np.array(start + drop * 0.5))) + 0.022
+    level = start + drop * (1 - np.cos(theta)) / 2 - 0.016 * np.sin(np.clip(theta * 1.5, 0, np.pi)) ** 2
+    reach = float(patient.wall(np.array(start + drop * 0.5))) + (0.022 if patient.child else 0.01)
     if number == 0:
         reach *= 0.92
     flat = 1.0 - 0.10 * np.sin(theta) ** 6
@@ -78,12 +78,12 @@ def clavicles(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map
     """Return both collar bones: S-shaped, thick at the breastbone, rising outward."""
     parts = []
     inner = 0.075 if patient.child else 0.055
-    rise = rng.uniform(0.02, 0.09) if not patient.child else rng.uniform(-0.03, 0.03)
+    rise = rng.uniform(0.02, 0.09) if not patient.child else rng.uniform(0.04, 0.10)
     for side in (-1.0, 1.0):
         t = np.linspace(0, 1, int(canvas.height * 0.7))
         slope = rise + rng.normal(0, 0.012)
         low = 0.12 if not patient.child else 0.01
-        s = side * (0.10 + t * (0.83 if not patient.child else 0.66))
+        s = side * (0.13 + t * (0.83 if not patient.child else 0.66))
         q = low - slope * 1.3 * t + 0.018 * np.sin(2 * np.pi * t) - 0.05 * t * t
         x, y = patient.centre + s * patient.half, patient.top + q * patient.tall
         path = np.stack([x, y, 0 * x], 1)
@@ -124,7 +124,7 @@ def _vertebra(
     waist = half * (0.88 + 0.12 * (2 * y / pitch) ** 2)
     body = step(waist - np.abs(x), 0.006) * step(0.42 * pitch - np.abs(y), 0.006)
     plate = body * (np.exp(-(((np.abs(y) - 0.40 * pitch) / 0.0022) ** 2)) + 0.5 * np.exp(-(((np.abs(x) - waist) / 0.003) ** 2)))
-    sheet = 0.009 * body + 0.006 * plate
+    sheet = 0.010 * body + 0.010 * plate
     for side in (-1, 1):
         u, v = (x - side * 0.66 * half) / (0.20 * half), (y + 0.12 * pitch) / (0.26 * pitch)
         ring = np.exp(-(((np.hypot(u, v) - 0.9) / 0.25) ** 2))
@@ -180,7 +180,7 @@ def _blade(canvas: Canvas, patient: Patient, side: float, rng: np.random.Generat
     plate = step(inside, 0.008)
     rim = np.exp(-(((inside - 0.004) / 0.004) ** 2)) * plate
     ridge = canvas.capsule((jx - side * 0.10 * scale, jy + 0.035), (jx + side * 0.015, jy - 0.025), 0.007)
-    return (0.0030 * plate + 0.006 * rim + 0.6 * ridge).astype(np.float32)
+    return (0.0045 * plate + 0.012 * rim + 0.9 * ridge).astype(np.float32)
 
 
 def _humerus(canvas: Canvas, patient: Patient, side: float) -> Map:
