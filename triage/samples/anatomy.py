@@ -102,7 +102,7 @@ def adult(rng: np.random.Generator, female: bool) -> Patient:
     top = rng.uniform(0.105, 0.145)
     return Patient(
         build="adult",
-        aspect=0.82,
+        aspect=2048 / 2500,
         film_cm=43.0,
         centre=rng.uniform(-0.012, 0.012),
         top=top,

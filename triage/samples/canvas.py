@@ -45,24 +45,12 @@ class Canvas:
 
     def splat(self, x: Array, y: Array, weight: Array) -> Map:
         """Return the sheet after dropping points of `weight` (unit: volume) on it, as thickness."""
-        column = (x + self.aspect / 2) * self.height - 0.5
-        row = y * self.height - 0.5
-        left, top = np.floor(column), np.floor(row)
-        fx, fy = column - left, row - top
-        sheet = np.zeros(self.height * self.width)
-        for dx, dy, part in (
-            (0, 0, (1 - fx) * (1 - fy)),
-            (1, 0, fx * (1 - fy)),
-            (0, 1, (1 - fx) * fy),
-            (1, 1, fx * fy),
-        ):
-            c, r = (left + dx).astype(np.int64), (top + dy).astype(np.int64)
-            inside = (c >= 0) & (c < self.width) & (r >= 0) & (r < self.height)
-            sheet += np.bincount(
-                (r * self.width + c)[inside], (weight * part)[inside], self.height * self.width
-            )
-        area = 1.0 / self.height**2
-        return (sheet / area).astype(np.float32).reshape(self.height, self.width)
+        column = ((x + self.aspect / 2) * self.height).astype(np.int64)
+        row = (y * self.height).astype(np.int64)
+        inside = (column >= 0) & (column < self.width) & (row >= 0) & (row < self.height)
+        where = np.where(inside, row * self.width + column, 0)
+        sheet = np.bincount(where, np.where(inside, weight, 0.0), self.height * self.width)
+        return (sheet * self.height**2).astype(np.float32).reshape(self.height, self.width)
 
     def blur(self, sheet: Map, sigma: float) -> Map:
         """Return `sheet` smoothed by a Gaussian of `sigma` (in heights); wide ones are done on a coarser grid."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from triage.samples.anatomy import Patient, adult, child, outline, with_large_heart
@@ -22,9 +24,13 @@ def patient_of(seed: int, build: str, kind: Kind) -> Patient:
     return with_large_heart(drawn, _HEART_SCALE) if kind is Kind.LARGE_HEART else drawn
 
 
-def frontal(patient: Patient, kind: Kind, seed: int, height: int) -> Map:
-    """Return a frontal film, 0 black to 1 white, `height` pixels tall and as wide as the patient's film."""
-    rng = np.random.default_rng([seed, 2])
+def frontal(patient: Patient, kind: Kind, seed: int, height: int, take: int = 0) -> Map:
+    """Return a frontal film, 0 black to 1 white, `height` pixels tall and as wide as the patient's film.
+
+    Another `take` shows the same disease in the same patient, placed and exposed a little differently.
+    """
+    rng = np.random.default_rng([seed, 2, take])
+    patient = replace(patient, tilt=patient.tilt + 0.006 * take, top=patient.top + 0.008 * take)
     canvas = Canvas(height, round(height * patient.aspect))
     shape = outline(canvas, patient)
     lung = lungs(canvas, patient, shape, rng)

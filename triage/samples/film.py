@@ -7,15 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from triage.samples.canvas import Canvas, Map, step
+from triage.samples.letters import stencil
 
 
 #: Rays beyond this share saturate the detector: the air beside the patient is evenly black.
 SATURATION = 0.45
-
-_GLYPHS = {
-    "R": ("11110", "10001", "10001", "11110", "10100", "10010", "10001"),
-    "L": ("10000", "10000", "10000", "10000", "10000", "10000", "11111"),
-}
 
 
 @dataclass(frozen=True)
@@ -75,10 +71,5 @@ def _marked(canvas: Canvas, film: Map, how: Exposure) -> Map:
     """Return the film with its side letter in white."""
     if not how.marker:
         return film
-    glyph = np.array([[float(c) for c in row] for row in _GLYPHS[how.marker]], np.float32)
-    pixel = 0.0052
-    column = np.floor((canvas.x + canvas.aspect / 2 - how.marker_at[0]) / pixel).astype(int)
-    row = np.floor((canvas.y - how.marker_at[1]) / pixel).astype(int)
-    inside = (row >= 0) & (row < 7) & (column >= 0) & (column < 5)
-    letter = glyph[np.clip(row, 0, 6), np.clip(column, 0, 4)] * inside
-    return np.maximum(film, letter * 0.97).astype(np.float32)
+    lead = stencil(canvas, how.marker, how.marker_at, 0.0052)
+    return np.maximum(film, lead * 0.97).astype(np.float32)
