@@ -159,8 +159,8 @@ def _file_meta(buffer: bytes | mmap.mmap, size: int) -> tuple[str, int]:
         if element == 0x0010:
             syntax = bytes(buffer[position : position + min(length, 64)]).rstrip(b"\0 ").decode("ascii", "replace")
         position += length
-    if not syntax:
-        raise PixelError(NotEvaluated.UNDECODABLE, "The file names no transfer syntax.")
+    if not syntax or position > size:
+        raise PixelError(NotEvaluated.UNDECODABLE, "The file's meta information is broken or cut short.")
     return syntax, position
 
 
