@@ -1,0 +1,84 @@
+"""Who may open an association, and what each peer may send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+
+@dataclass(frozen=True)
+class PeerRule:
+    """One sender that is let in; an empty field matches every peer."""
+
+    ae_title: str = ""
+    #: Address or CIDR.
+    host: str = ""
+    tls_only: bool = False
+    #: Largest object in bytes; 0 means the listener's own limit.
+    max_object_bytes: int = 0
+    #: Objects a second; 0 means no limit.
+    max_rate: float = 0.0
+
+    def matches(self, calling: str, host: str) -> bool:
+        """Return whether the rule speaks of this peer."""
+        if self.ae_title and self.ae_title != calling:
+            return False
+        return not self.host or ip_address(host) in ip_network(self.host, strict=False)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An A-ASSOCIATE-RJ (PS3.8 9.3.4): result, source and reason, with the sentence for the administrator."""
+
+    result: int
+    source: int
+    reason: int
+    sentence: str
+
+    @property
+    def status(self) -> str:
+        """The three numbers as they are shown."""
+        return f"{self.result}/{self.source}/{self.reason}"
+
+
+_UNKNOWN_CALLING = (1, 1, 3)
+_UNKNOWN_CALLED = (1, 1, 7)
+_LIMIT = (2, 3, 2)
+_CONGESTION = (2, 3, 1)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The rules of one listener; without a rule every peer on loopback is let in, and nobody else."""
+
+    ae_title: str
+    check_called: bool = False
+    max_associations: int = 100
+    rules: tuple[PeerRule, ...] = field(default_factory=tuple)
+
+    def decide(
+        self, *, calling: str, called: str, host: str, tls: bool, others: int, room: bool
+    ) -> PeerRule | Rejection:
+        """Return the rule under which a peer is let in, or how it is rejected.
+
+        `others` counts the open associations without this one; `room` is false when the disk is full.
+        """
+        if self.check_called and called != self.ae_title:
+            return Rejection(*_UNKNOWN_CALLED, f"The peer called '{called}', but this is '{self.ae_title}'.")
+        rule = self._rule(calling, host)
+        if rule is None:
+            sentence = f"'{calling}' at {host} is not among the listed peers; add a [[peer]] to let it in."
+            return Rejection(*_UNKNOWN_CALLING, sentence)
+        if rule.tls_only and not tls:
+            return Rejection(*_UNKNOWN_CALLING, f"'{calling}' must use TLS, but came over plain TCP.")
+        if others >= self.max_associations:
+            sentence = f"{others} associations are open already; raise listener.max_associations."
+            return Rejection(*_LIMIT, sentence)
+        if not room:
+            return Rejection(*_CONGESTION, "The disk is below its low-water mark; free some space.")
+        return rule
+
+    def _rule(self, calling: str, host: str) -> PeerRule | None:
+        if not self.rules:
+            return PeerRule() if ip_address(host).is_loopback else None
+        return next((rule for rule in self.rules if rule.matches(calling, host)), None)

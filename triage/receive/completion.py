@@ -1,0 +1,203 @@
+"""When a study is complete: by the first evidence that says so, with the reason kept.
+
+No certain signal exists (PS3.4 has none for storage), so films are judged as they come and only the report
+waits for this. A late film opens the next version.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from triage.domain.study import CompletedBy, StudyState, StudyStep
+from triage.receive.intake import Sender, Stored
+from triage.store import studies
+from triage.store.database import Database
+from triage.store.tables import Entry, Study
+from triage.work.queue import Queue, Stage
+
+log = logging.getLogger(__name__)
+
+#: After an association was released its sender may open the next one for the next object of the study.
+RELEASE_GRACE = 1.0  # seconds
+_RETRY = 1.0  # seconds until a study is looked at again that the database did not take
+
+
+@dataclass
+class _Watch:
+    """A study whose images still come; times are of the monotonic clock."""
+
+    last: float
+    due: float
+    reason: CompletedBy
+    sender: tuple[str, str]
+    associations: set[int] = field(default_factory=set)
+
+
+class Completion:
+    """Watches the studies that are being received and completes each by the first evidence."""
+
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        clock: Callable[[], datetime],
+        *,
+        quiet: timedelta,
+        evidence: Collection[CompletedBy],
+        longest_hold: timedelta = timedelta(seconds=120),
+    ) -> None:
+        """Watch nothing yet; an open association holds the quiet timer back for at most `longest_hold`."""
+        self._db = db
+        self._queue = queue
+        self._clock = clock
+        self._quiet = quiet.total_seconds()
+        self._evidence = frozenset(evidence)
+        self._hold = longest_hold.total_seconds()
+        self._changed = threading.Condition()
+        self._watched: dict[int, _Watch] = {}
+        #: Open associations, and whether each is in the middle of an object.
+        self._open: dict[int, tuple[tuple[str, str], bool]] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
+
+    def start(self) -> None:
+        """Take up the studies that an earlier run left, and begin."""
+        with self._db.read() as session:
+            left = [(study.id, study.sender, study.last_instance_at) for study in studies.receiving(session)]
+        now, moment = time.monotonic(), self._clock()
+        with self._changed:
+            for study_id, sender, last in left:
+                age = max((moment - last).total_seconds(), 0.0)
+                due = now + max(self._quiet - age, 0.0)
+                self._watched.setdefault(study_id, _Watch(now - age, due, CompletedBy.QUIET, (sender, "")))
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Complete nothing more; what is being received is taken up again at the next start."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def stored(self, stored: Stored) -> None:
+        """Note that an object of a study was kept just now; an `Intake` calls this."""
+        now = time.monotonic()
+        sender = (stored.sender.ae_title, stored.sender.host)
+        with self._changed:
+            watch = self._watched.get(stored.study_id)
+            if watch is None:
+                watch = self._watched[stored.study_id] = _Watch(now, now, CompletedBy.QUIET, sender)
+            watch.last, watch.due, watch.sender = now, now + self._quiet, sender
+            watch.reason = CompletedBy.QUIET
+            if stored.sender.association:
+                watch.associations.add(stored.sender.association)
+            self._changed.notify_all()
+
+    def opened(self, sender: Sender) -> None:
+        """Note that a sender opened an association."""
+        with self._changed:
+            self._open[sender.association] = ((sender.ae_title, sender.host), False)
+
+    def busy(self, sender: Sender, busy: bool) -> None:  # noqa: FBT001 - a state, not a switch
+        """Note that an association is, or is no longer, in the middle of an object."""
+        with self._changed:
+            if sender.association in self._open:
+                self._open[sender.association] = ((sender.ae_title, sender.host), busy)
+
+    def closed(self, sender: Sender, *, released: bool) -> None:
+        """Note that an association ended; only an orderly release is a sign that everything was sent."""
+        now = time.monotonic()
+        with self._changed:
+            self._open.pop(sender.association, None)
+            for watch in self._watched.values():
+                if sender.association not in watch.associations:
+                    continue
+                watch.associations.discard(sender.association)
+                if released and CompletedBy.ASSOCIATION_RELEASE in self._evidence:
+                    due = now + min(RELEASE_GRACE, self._quiet)
+                    if due < watch.due or watch.due <= now:
+                        watch.due, watch.reason = due, CompletedBy.ASSOCIATION_RELEASE
+            self._changed.notify_all()
+
+    def said(self, study_uid: str, by: CompletedBy) -> bool:
+        """Complete a study because a notice or a count says so; returns whether it was being received."""
+        if by not in self._evidence:
+            return False
+        with self._db.read() as session:
+            study = studies.find(session, study_uid)
+            if study is None or study.state is not StudyState.RECEIVING:
+                return False
+            study_id = study.id
+        return self._complete(study_id, by)
+
+    def _held(self, watch: _Watch, now: float) -> bool:
+        """Return whether an open association says that more of this study may be on its way."""
+        if now - watch.last > max(self._hold, self._quiet):
+            return False
+        return any(
+            number in watch.associations or (busy and sender == watch.sender)
+            for number, (sender, busy) in self._open.items()
+        )
+
+    def _due(self, now: float) -> list[tuple[int, CompletedBy]]:
+        """Return the studies that are complete by now, and forget them."""
+        ready = [
+            (study_id, watch.reason)
+            for study_id, watch in self._watched.items()
+            if watch.due <= now and not self._held(watch, now)
+        ]
+        for study_id, _ in ready:
+            del self._watched[study_id]
+        return ready
+
+    def _wait(self) -> list[tuple[int, CompletedBy]]:
+        with self._changed:
+            while not self._stopping:
+                now = time.monotonic()
+                ready = self._due(now)
+                if ready:
+                    return ready
+                times = [w.due if w.due > now else w.last + self._hold for w in self._watched.values()]
+                self._changed.wait(max(min(times) - now, 0.001) if times else None)
+            return []
+
+    def _run(self) -> None:
+        while not self._stopping:
+            for study_id, by in self._wait():
+                if by is CompletedBy.QUIET and by not in self._evidence:
+                    # Configured away: then only the other evidence completes a study.
+                    continue
+                self._complete(study_id, by)
+
+    def _complete(self, study_id: int, by: CompletedBy) -> bool:
+        """Take the step and ask for the conclusion, in one transaction."""
+        now = self._clock()
+        try:
+            with self._db.write() as session:
+                study = session.get(Study, study_id)
+                if study is None or study.state is not StudyState.RECEIVING:
+                    return False
+                studies.step(session, study, StudyStep.COMPLETE, now, cause=by.value, completed_by=by)
+                # A study without a radiograph is kept, but nobody waits for a word on it.
+                if session.get(Entry, study_id) is not None:
+                    payload = {"study_id": study_id, "version": study.version}
+                    self._queue.put(session, Stage.CONCLUDE, f"{study_id}/{study.version}", payload, now)
+        except SQLAlchemyError as error:
+            log.error(
+                "a study could not be completed and is tried again",
+                extra={"event": "completion_failed", "error": type(error).__name__},
+            )
+            moment = time.monotonic()
+            with self._changed:
+                self._watched.setdefault(study_id, _Watch(moment, moment + _RETRY, by, ("", "")))
+            return False
+        log.info("a study is complete", extra={"event": "completed", "study_id": study_id, "by": by.value})
+        return True

@@ -1,0 +1,58 @@
+"""What we offer to receive: every storage class, in every transfer syntax that can be decoded here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext, build_context
+
+_VERIFICATION = "1.2.840.10008.1.1"
+_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+_DICOM_ROOT = "1.2.840.10008."
+
+_NATIVE_FIRST = (
+    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+    "1.2.840.10008.1.2",  # Implicit VR Little Endian
+)
+_LOSSLESS = (
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless, selection value 1
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless
+    "1.2.840.10008.1.2.5",  # RLE
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.201",  # HTJ2K lossless
+    "1.2.840.10008.1.2.4.202",  # HTJ2K lossless RPCL
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.1.99",  # Deflated
+)
+_LOSSY = (
+    "1.2.840.10008.1.2.4.50",  # JPEG baseline
+    "1.2.840.10008.1.2.4.203",  # HTJ2K
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+)
+#: 12-bit JPEG has one decoder, which is an extra.
+_JPEG_EXTENDED = ("1.2.840.10008.1.2.4.51",) if find_spec("libjpeg") else ()
+_BIG_ENDIAN = ("1.2.840.10008.1.2.2",)
+#: MPEG-2, MPEG-4 and HEVC: kept for whoever sends them along, never decoded.
+_VIDEO = tuple(f"1.2.840.10008.1.2.4.{tail}" for tail in range(100, 109))
+
+#: The acceptor's order decides which of the proposed syntaxes is used (PS3.8 9.3.3): what is surely and
+#: cheaply decoded comes first.
+TRANSFER_SYNTAXES = (*_NATIVE_FIRST, *_LOSSLESS, *_LOSSY, *_JPEG_EXTENDED, *_BIG_ENDIAN, *_VIDEO)
+
+
+def is_storage_like(abstract_syntax: str) -> bool:
+    """Return whether an unknown class is one to keep: a storage class of the standard, or a private one."""
+    return abstract_syntax.startswith(_STORAGE_ROOT) or not abstract_syntax.startswith(_DICOM_ROOT)
+
+
+def storage_context(abstract_syntax: str) -> PresentationContext:
+    """Return what we offer for one storage class."""
+    return build_context(abstract_syntax, list(TRANSFER_SYNTAXES))
+
+
+def supported() -> list[PresentationContext]:
+    """Return everything that we offer unasked: verification and every storage class of the standard."""
+    names = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
+    return [build_context(_VERIFICATION), *(storage_context(name) for name in names)]

@@ -1,0 +1,228 @@
+"""Files of received objects: a DICOM file whose data set is, byte for byte, what was sent (PS3.10 7.1).
+
+A file is written under a temporary name inside the spool's own file system and published by a rename, so
+nobody ever sees a part of one. Its name is a hash: nothing that a sender says becomes a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from triage import __version__
+from triage.receive.parse import Claim
+from triage.receive.verdict import Refused, Status
+
+log = logging.getLogger(__name__)
+
+_INCOMING = "incoming"
+_SUFFIX = ".dcm"
+#: The UID of this implementation, as in the files that the report room writes.
+IMPLEMENTATION_CLASS_UID = "2.25.329121786399991071283796225202201918862"
+_MEGABYTE = 1 << 20
+
+
+class Spool:
+    """The folder of received files; refuses new ones while less than `low_water_bytes` are free."""
+
+    def __init__(self, folder: Path, low_water_bytes: int = 0, max_object_bytes: int = 512 * _MEGABYTE) -> None:
+        """Make the folders, so that publishing a file later syncs one folder only."""
+        self.folder = folder
+        self.low_water_bytes = low_water_bytes
+        self.max_object_bytes = max_object_bytes
+        self._incoming = folder / _INCOMING
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        for number in range(256):
+            (folder / f"{number:02x}").mkdir(exist_ok=True)
+        _sync_folder(folder)
+
+    def free_bytes(self) -> int:
+        """Return how many bytes the file system still has for us."""
+        found = os.statvfs(self.folder)
+        return found.f_bavail * found.f_frsize
+
+    def has_room(self) -> bool:
+        """Return whether new objects are taken."""
+        return self.free_bytes() > self.low_water_bytes
+
+    def open(self, claim: Claim, sender: str, max_bytes: int = 0) -> SpoolFile:
+        """Return a new file to write a data set into; it never raises, but keeps why it can't be stored."""
+        return SpoolFile(self, claim, sender, min(max_bytes or self.max_object_bytes, self.max_object_bytes))
+
+    def path(self, relative: str) -> Path:
+        """Return where a published file lies."""
+        return self.folder / relative
+
+    def published(self) -> Iterator[str]:
+        """Yield the relative path of every published file."""
+        for entry in sorted(self.folder.iterdir()):
+            if entry.name != _INCOMING and entry.is_dir():
+                for file in entry.glob("*" + _SUFFIX):
+                    yield f"{entry.name}/{file.name}"
+
+    def remove(self, relative: str) -> None:
+        """Delete a published file; one that is gone already is no error."""
+        self.path(relative).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Delete every temporary file of an earlier run; returns how many there were."""
+        found = 0
+        for file in self._incoming.iterdir():
+            file.unlink(missing_ok=True)
+            found += 1
+        return found
+
+    def new_temporary(self) -> Path:
+        """Return a name that no file has yet."""
+        return self._incoming / secrets.token_hex(12)
+
+
+class SpoolFile:
+    """One object on its way to the disk: written in pieces, hashed while it passes, synced, published.
+
+    `write` swallows what comes after the first failure, since the protocol must read on to its end before
+    it may answer; `refusal` then says what to answer.
+    """
+
+    def __init__(self, spool: Spool, claim: Claim, sender: str, max_bytes: int) -> None:
+        self._spool = spool
+        self.claim = claim
+        self.refusal: Refused | None = None
+        self.size = 0
+        self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+        self._temporary: Path | None = None
+        self.descriptor = -1
+        self.offset = 0
+        try:
+            self._begin(sender)
+        except OSError as error:
+            self._fail(error)
+
+    def _begin(self, sender: str) -> None:
+        if not self._spool.has_room():
+            self.refusal = Refused(
+                Status.LATER, "The disk is below its low-water mark; free some space, then send again."
+            )
+            return
+        self._temporary = self._spool.new_temporary()
+        self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        head = file_meta(self.claim, sender)
+        _write_all(self.descriptor, memoryview(head))
+        self.offset = len(head)
+
+    def write(self, piece: memoryview) -> None:
+        """Append bytes of the data set."""
+        if self.refusal is not None:
+            return
+        self.size += len(piece)
+        if self.size > self._max_bytes:
+            megabytes = self._max_bytes // _MEGABYTE
+            self.refusal = Refused(Status.UNREADABLE, f"The object is larger than the {megabytes} MB allowed.")
+            self._drop()
+            return
+        try:
+            _write_all(self.descriptor, piece)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._hash.update(piece)
+
+    def _fail(self, error: OSError) -> None:
+        log.error("the spool can't be written", extra={"event": "spool_failed", "errno": error.errno})
+        self.refusal = Refused(
+            Status.LATER, f"The spool can't be written ({os.strerror(error.errno or 0)}); send again later."
+        )
+        self._drop()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the data set as sent."""
+        return self._hash.hexdigest()
+
+    @property
+    def relative(self) -> str:
+        """The path below the spool folder under which the file is published: a hash, never a sender's word."""
+        name = hashlib.sha256(
+            f"{self.claim.sop_instance_uid}\0{self.claim.transfer_syntax_uid}\0{self.digest}".encode()
+        ).hexdigest()
+        return f"{name[:2]}/{name}{_SUFFIX}"
+
+    def publish(self) -> str:
+        """Make the bytes durable under their final name, and return it.
+
+        Raises:
+            Refused: the disk does not take them (0xA700); nothing is left behind.
+        """
+        if self.refusal is not None or self._temporary is None:
+            self._drop()
+            raise self.refusal or Refused(Status.LATER, "The object is gone already.")
+        relative = self.relative
+        target = self._spool.path(relative)
+        try:
+            os.fsync(self.descriptor)
+            self._temporary.rename(target)
+            self._temporary = None
+            _sync_folder(target.parent)
+        except OSError as error:
+            self._fail(error)
+            raise self.refusal or Refused(Status.LATER, "The spool can't be written.") from None
+        finally:
+            self._close()
+        return relative
+
+    def discard(self) -> None:
+        """Forget the object: an abort in the middle, a duplicate or a refusal."""
+        self._drop()
+
+    def _drop(self) -> None:
+        self._close()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def _close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def _write_all(descriptor: int, piece: memoryview) -> None:
+    while piece:
+        piece = piece[os.write(descriptor, piece) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _element(number: int, vr: bytes, value: bytes) -> bytes:
+    value += b"\0" * (len(value) % 2) if vr in (b"UI", b"OB") else b" " * (len(value) % 2)
+    if vr == b"OB":
+        return struct.pack("<HH2sHL", 2, number, vr, 0, len(value)) + value
+    return struct.pack("<HH2sH", 2, number, vr, len(value)) + value
+
+
+def file_meta(claim: Claim, sender: str) -> bytes:
+    """Return preamble and File Meta Information of a file that we write (PS3.10 7.1)."""
+    body = b"".join(
+        (
+            _element(1, b"OB", b"\0\1"),
+            _element(2, b"UI", claim.sop_class_uid.encode("latin-1", "replace")[:64]),
+            _element(3, b"UI", claim.sop_instance_uid.encode("latin-1", "replace")[:64]),
+            _element(0x10, b"UI", claim.transfer_syntax_uid.encode("latin-1", "replace")[:64]),
+            _element(0x12, b"UI", IMPLEMENTATION_CLASS_UID.encode()),
+            _element(0x13, b"SH", f"TRIAGE_{__version__}".encode()[:16]),
+            _element(0x16, b"AE", sender.encode("ascii", "replace")[:16]),
+        )
+    )
+    return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(body)) + body
