@@ -48,9 +48,7 @@ def luminance_of_422(flat: npt.NDArray[np.unsignedinteger], rows: int, columns: 
     return grey_of_samples(samples, ybr=True)
 
 
-def grey_of_palette(
-    dataset: Dataset, layout: Layout, words: Words, little: bool
-) -> npt.NDArray[np.float64]:
+def grey_of_palette(dataset: Dataset, layout: Layout, words: Words, little: bool) -> npt.NDArray[np.float64]:
     """Return the value of each word through a palette whose colours are greys (PS3.3 C.7.9.1)."""
     channels = []
     index = stored_values(layout).astype(np.float64)
@@ -65,5 +63,7 @@ def grey_of_palette(
     greys = np.stack(channels)[:, used]
     scale = 255.0 if greys.max() < 256 else 65535.0
     if (np.ptp(greys, axis=0) > _COLOUR / 255 * scale).any():
-        raise PixelError(NotEvaluated.NOT_CR_DX, "The palette holds colours, so the picture is no radiograph.")
+        raise PixelError(
+            NotEvaluated.NOT_CR_DX, "The palette holds colours, so the picture is no radiograph."
+        )
     return channels[1]

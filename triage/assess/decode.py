@@ -116,7 +116,9 @@ class DecoderPool:
             if not fit and worker is not None:
                 worker.kill()
                 self.replaced += 1
-                log.warning("A decoding process was replaced.", extra={"event": "decoder_replaced", "codec": codec})
+                log.warning(
+                    "A decoding process was replaced.", extra={"event": "decoder_replaced", "codec": codec}
+                )
             self._idle.put(worker if fit else None)
         return Decoded(samples, inner.precision if inner else None)
 
@@ -138,7 +140,11 @@ def _agree(frame: bytes | memoryview, codec: str, geometry: Geometry) -> Geometr
     if reader is None:
         return None
     inner = reader(frame)
-    if (inner.rows, inner.columns, inner.components) == (geometry.rows, geometry.columns, geometry.components):
+    if (inner.rows, inner.columns, inner.components) == (
+        geometry.rows,
+        geometry.columns,
+        geometry.components,
+    ):
         if inner.precision > 16:
             raise PixelError(NotEvaluated.BAD_GEOMETRY, f"The stream has {inner.precision} bits a sample.")
         return inner

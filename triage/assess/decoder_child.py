@@ -121,7 +121,11 @@ def main(channel_fd: int, memory: int) -> None:
         try:
             answer = _serve_one(json.loads(message), source, target)
         except MemoryError:
-            answer = {"ok": False, "fatal": True, "error": "the stream asks for more memory than a film needs"}
+            answer = {
+                "ok": False,
+                "fatal": True,
+                "error": "the stream asks for more memory than a film needs",
+            }
         except Exception as error:  # noqa: BLE001 - the top of this process: every failure is an answer
             answer = {"ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
         finally:

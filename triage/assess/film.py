@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from triage.assess.errors import PixelError
+from triage.assess.prepare import Picture, reduce
 from triage.domain.finding import NotEvaluated
 
-Picture = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 #: The share of unmasked pixels below black and above white, in percent.
@@ -77,7 +77,7 @@ class Film:
         """
         rows, columns = self.shape
         if rows < size or columns < size:
-            return reduce_area(self.picture, size)
+            return reduce(self.picture, size)
         flat = np.empty((size, columns), np.float32)
         edges = [rows * index / size for index in range(size + 1)]
         group = max(1, round(_STRIP_BYTES / (4 * columns) / (rows / size)))
@@ -96,7 +96,9 @@ class Film:
         if self._line is None:
             # mode="clip" spares a buffer; no word lies beyond the table
             return np.take(self.table, words, mode="clip")
-        return np.clip(words, words.dtype.type(self._line.first), words.dtype.type(self._line.last)).astype(np.float32)
+        return np.clip(words, words.dtype.type(self._line.first), words.dtype.type(self._line.last)).astype(
+            np.float32
+        )
 
 
 def _weighted_sum(strip: Picture, low: float, high: float, out: Picture) -> None:
@@ -107,15 +109,6 @@ def _weighted_sum(strip: Picture, low: float, high: float, out: Picture) -> None
         out += strip[whole_low - 1] * np.float32(whole_low - low)
     if high - whole_high > 1e-9:
         out += strip[whole_high] * np.float32(high - whole_high)
-
-
-def reduce_area(picture: Picture, size: int) -> Picture:
-    """Return a picture stretched to [size, size] by area means (bilinear where it must grow)."""
-    rows, columns = picture.shape
-    grows = rows < size or columns < size
-    if grows:
-        return cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def sample_counts(words: Words, size: int) -> npt.NDArray[np.int64]:
@@ -143,7 +136,9 @@ def scaled_table(
     steps = np.flatnonzero(np.diff(ranked)) + 1
     largest = np.add.reduceat(heights, np.concatenate(([0], steps))).max()
     if largest >= BLANK_SHARE * total:
-        raise PixelError(NotEvaluated.CLIPPED_EXPOSURE, "The film is blank: nearly all of it is one grey value.")
+        raise PixelError(
+            NotEvaluated.CLIPPED_EXPOSURE, "The film is blank: nearly all of it is one grey value."
+        )
     cumulated = np.cumsum(heights)
     low, high = (ranked[np.searchsorted(cumulated, share / 100 * total)] for share in PERCENTILES)
     if not high > low:

@@ -189,7 +189,9 @@ def read_table(descriptor: object, data: object, signed: bool, little: bool = Tr
         first += 65536
     if isinstance(data, (bytes, bytearray)):
         # 8 bit entries may lie one in a byte instead of one in a word
-        words = np.frombuffer(data, np.uint8 if len(data) < 2 * count and bits <= 8 else "<u2" if little else ">u2")
+        words = np.frombuffer(
+            data, np.uint8 if len(data) < 2 * count and bits <= 8 else "<u2" if little else ">u2"
+        )
     else:
         words = np.asarray(data, np.int64) & 0xFFFF
     if len(words) < count or not 1 <= bits <= 16:

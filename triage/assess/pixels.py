@@ -92,12 +92,16 @@ def read_picture(path: Path | str) -> Film:
     except cv2.error:
         pixels = None
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise PixelError(NotEvaluated.UNDECODABLE, "The file is neither a DICOM object nor a readable picture.")
+        raise PixelError(
+            NotEvaluated.UNDECODABLE, "The file is neither a DICOM object nor a readable picture."
+        )
     rows, columns = pixels.shape[:2]
     _bounds(rows, columns)
     words = grey_of_samples(pixels) if pixels.ndim == 3 else pixels
     values = np.arange(1 << (8 * words.itemsize), dtype=np.float64)
-    table = scaled_table(values, np.zeros(values.shape, bool), sample_counts(words, len(values)), inverted=False)
+    table = scaled_table(
+        values, np.zeros(values.shape, bool), sample_counts(words, len(values)), inverted=False
+    )
     return Film(words, table, (), 1.0, line_through(table))
 
 
@@ -159,9 +163,7 @@ def _words(
     return _native(payload, shape, source.little_endian, quirks)
 
 
-def _native(
-    payload: memoryview, shape: _Shape, little: bool, quirks: list[str]
-) -> tuple[Words, _Shape]:
+def _native(payload: memoryview, shape: _Shape, little: bool, quirks: list[str]) -> tuple[Words, _Shape]:
     """View uncompressed samples in place; refuse missing bytes, note surplus ones."""
     count = shape.rows * shape.columns * shape.samples
     subsampled = shape.photometric == "YBR_FULL_422"
@@ -196,7 +198,9 @@ def _decoded(
     decoded = (pool or shared_pool()).decode(frame, codec, geometry)
     samples = decoded.samples
     if samples.ndim == 3:
-        return grey_of_samples(samples, ybr=codec == "rle" and shape.photometric.startswith("YBR")), _grey(shape)
+        return grey_of_samples(samples, ybr=codec == "rle" and shape.photometric.startswith("YBR")), _grey(
+            shape
+        )
     if codec in ("rle", "deflated"):
         return _narrow(samples, shape)
     stored = shape.layout.stored_bits
@@ -222,7 +226,9 @@ def _narrow(samples: npt.NDArray[np.unsignedinteger], shape: _Shape) -> tuple[Wo
 
 
 def _replace(shape: _Shape, layout: Layout) -> _Shape:
-    return _Shape(shape.rows, shape.columns, shape.samples, shape.photometric, shape.allocated, layout, shape.planar)
+    return _Shape(
+        shape.rows, shape.columns, shape.samples, shape.photometric, shape.allocated, layout, shape.planar
+    )
 
 
 def _grey(shape: _Shape) -> _Shape:

@@ -34,8 +34,7 @@ INFLATION_LIMIT = 200
 #: The only attributes that are parsed: sequences of unknown depth elsewhere in the object stay bytes.
 WANTED_TAGS: tuple[int, ...] = (
     0x00020010, 0x00080005, 0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00080068, 0x00082218,
-    0x00081030, 0x0008103E, 0x00080020, 0x00080030, 0x00080050, 0x00080080,
-    0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00100040, 0x00101010, 0x00102201,
+    0x00101010, 0x00102201,
     0x00180015, 0x00185100, 0x00185101, 0x0020000D, 0x0020000E, 0x00200020,
     0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280034,
     0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00280300, 0x00280301,
@@ -157,7 +156,9 @@ def _file_meta(buffer: bytes | mmap.mmap, size: int) -> tuple[str, int]:
             (length,) = struct.unpack_from("<I", buffer, position)
             position += 4
         if element == 0x0010:
-            syntax = bytes(buffer[position : position + min(length, 64)]).rstrip(b"\0 ").decode("ascii", "replace")
+            syntax = (
+                bytes(buffer[position : position + min(length, 64)]).rstrip(b"\0 ").decode("ascii", "replace")
+            )
         position += length
     if not syntax or position > size:
         raise PixelError(NotEvaluated.UNDECODABLE, "The file's meta information is broken or cut short.")
