@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 
 from triage.assess.errors import PixelError
 from triage.domain.finding import NotEvaluated
@@ -127,10 +128,10 @@ def rle_segments(frame: bytes | memoryview, expected: int) -> list[memoryview]:
             f"The RLE frame has {count} segments where the header's bits and samples ask for {expected}.",
         )
     bounds = [*offsets[:count], len(frame)]
-    if bounds[0] < 64 or any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+    if bounds[0] < 64 or any(low >= high for low, high in pairwise(bounds)):
         raise _undecodable("The RLE frame's offsets are broken.")
     view = memoryview(frame)
-    return [view[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [view[low:high] for low, high in pairwise(bounds)]
 
 
 def _undecodable(sentence: str) -> PixelError:

@@ -108,7 +108,7 @@ class DecoderPool:
             worker = worker or _Worker(self.limits)
             samples = worker.run(frame, codec, shape, dtype)
             fit = True
-        except _Refused as refusal:
+        except _RefusedError as refusal:
             fit = not refusal.fatal
             sentence = f"The compressed pixels could not be decoded: {refusal}."
             raise PixelError(NotEvaluated.UNDECODABLE, sentence) from refusal
@@ -155,7 +155,7 @@ def _agree(frame: bytes | memoryview, codec: str, geometry: Geometry) -> Geometr
     )
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The stream could not be decoded; `fatal` when the process must not be used again."""
 
     def __init__(self, text: str, fatal: bool) -> None:
@@ -173,7 +173,7 @@ class _Worker:
             # -P: the folder of the program must not shadow anybody's modules
             command = [sys.executable, "-P", str(_PROGRAM), str(theirs.fileno())]
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
+            self._process = subprocess.Popen(
                 [*command, str(limits.memory)],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
@@ -209,14 +209,16 @@ class _Worker:
             self._channel.settimeout(max(0.01, deadline - time.monotonic()))
             reply = self._channel.recv(65536)
         except TimeoutError:
-            raise _Refused(f"the decoder took longer than {self._limits.seconds:g} s", fatal=True) from None
+            raise _RefusedError(
+                f"the decoder took longer than {self._limits.seconds:g} s", fatal=True
+            ) from None
         except OSError:
             reply = b""
         if not reply:
-            raise _Refused("the decoder crashed", fatal=True)
+            raise _RefusedError("the decoder crashed", fatal=True)
         answer = json.loads(reply)
         if not answer["ok"]:
-            raise _Refused(answer["error"], fatal=bool(answer.get("fatal")))
+            raise _RefusedError(answer["error"], fatal=bool(answer.get("fatal")))
 
     def kill(self) -> None:
         self._channel.close()

@@ -18,6 +18,7 @@ import socket
 import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -62,7 +63,7 @@ def _packbits(segment: bytes, size: int) -> np.ndarray:
 
 def _imagecodecs(name: str, **options: Any) -> Callable[..., np.ndarray]:
     function = getattr(imagecodecs, name + "_decode")
-    return lambda data, shape, dtype: function(data, **options)
+    return lambda data, _shape, _dtype: function(data, **options)
 
 
 #: The one decoder of each kind, the fastest that is exact; tests hold each against a second library.
@@ -90,8 +91,7 @@ def decode(codec: str, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 def _limit(memory: int) -> None:
     """Bound the address space to what is mapped now plus `memory` bytes; dump no core; die with the parent."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

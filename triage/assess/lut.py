@@ -68,7 +68,7 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     """Return the first value of an attribute as a finite number, or None when it has none."""
     try:
         value = dataset.get(keyword)
-        if value is None or isinstance(value, str) and not value.strip():
+        if value is None or (isinstance(value, str) and not value.strip()):
             return None
         if not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
             value = value[0] if len(value) else None
@@ -137,15 +137,22 @@ def _voi(dataset: Dataset, modality: Values, layout: Layout, quirks: list[str]) 
         return table.apply(modality)
     if table is _BROKEN:
         quirks.append("voi-lut-unusable")
-    centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
-    stated = bool(text(dataset, "WindowCenter") or text(dataset, "WindowWidth"))
-    if stated and (centre is None or width is None or width <= 0):
-        quirks.append("window-unusable")
-    elif stated and text(dataset, "VOILUTFunction") == "SIGMOID":
-        assert centre is not None and width is not None
-        exponent = np.clip(-4 * (modality - centre) / width, -60, 60)
-        return 1 / (1 + np.exp(exponent))
+    window = _window(dataset, quirks)
+    if window is not None and text(dataset, "VOILUTFunction") == "SIGMOID":
+        centre, width = window
+        return 1 / (1 + np.exp(np.clip(-4 * (modality - centre) / width, -60, 60)))
     return modality
+
+
+def _window(dataset: Dataset, quirks: list[str]) -> tuple[float, float] | None:
+    """Return the first window's centre and width if they are a window."""
+    if not (text(dataset, "WindowCenter") or text(dataset, "WindowWidth")):
+        return None
+    centre, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
+    if centre is None or width is None or width <= 0:
+        quirks.append("window-unusable")
+        return None
+    return centre, width
 
 
 @dataclass(frozen=True)

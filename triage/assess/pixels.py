@@ -263,7 +263,7 @@ def _fitting(chain: Transfer, counts: npt.NDArray[np.int64], quirks: list[str]) 
 
 
 def _pixel_aspect(dataset: Dataset) -> float:
-    """Return the width of a pixel over its height (PS3.3 C.7.6.3.1.7: vertical \\ horizontal)."""
+    """Return the width of a pixel over its height (PS3.3 C.7.6.3.1.7 has the vertical part first)."""
     try:
         ratio = dataset.get("PixelAspectRatio")
         vertical, horizontal = (float(value) for value in ratio)  # type: ignore[union-attr]

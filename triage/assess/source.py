@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -44,13 +43,6 @@ WANTED_TAGS: tuple[int, ...] = (
 )  # fmt: skip
 
 
-class Attributes(Protocol):
-    """What the pixel chain asks of a header: values by DICOM keyword."""
-
-    def get(self, key: str, default: object = None) -> object: ...
-    def __contains__(self, key: str) -> bool: ...
-
-
 @dataclass(frozen=True)
 class Source:
     """One object ready for its pixels: parsed attributes, transfer syntax, and Pixel Data as it lies.
@@ -83,6 +75,14 @@ def open_source(origin: Path | str | bytes | Dataset) -> Source:
             raise PixelError(NotEvaluated.UNDECODABLE, "The file is empty.")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return _from_buffer(mapped, size)
+
+
+def is_dicom(path: Path | str) -> bool:
+    """Return whether a file is or may be a DICOM object: by its prefix, or by its name when it has none."""
+    with Path(path).open("rb") as file:
+        head = file.read(132)
+    pictures = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"BM")
+    return head[128:] == b"DICM" or not head.startswith(pictures)
 
 
 def _from_dataset(dataset: Dataset) -> Source:
@@ -136,7 +136,7 @@ def _from_buffer(buffer: bytes | mmap.mmap, size: int) -> Source:
     return Source(dataset, syntax, payload, encapsulated, little, keep=(buffer,))
 
 
-def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag == PIXEL_DATA or tag in _FLOAT_PIXELS
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import tempfile
 import threading
 from pathlib import Path
@@ -76,15 +75,19 @@ def _converted(model: Model, cache: Path) -> Path:
 
     from triage.assess.engines.torch_engine import load_network
 
-    log.info("The model is converted for this machine.", extra={"event": "model_convert", "model": model.label})
+    log.info(
+        "The model is converted for this machine.", extra={"event": "model_convert", "model": model.label}
+    )
     example = torch.zeros(1, 1, model.size, model.size)
     with torch.inference_mode():
-        network = openvino.convert_model(load_network(model), example_input=example, input=[tuple(example.shape)])
+        network = openvino.convert_model(
+            load_network(model), example_input=example, input=[tuple(example.shape)]
+        )
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         fresh = Path(folder) / "model.xml"
         openvino.save_model(network, str(fresh), compress_to_fp16=False)
-        os.replace(fresh.with_suffix(".bin"), target.with_suffix(".bin"))
-        os.replace(fresh, target)
+        fresh.with_suffix(".bin").replace(target.with_suffix(".bin"))
+        fresh.replace(target)
     for old in sorted(cache.glob("*.xml"), key=lambda path: path.stat().st_mtime)[:-4]:
         with contextlib.suppress(OSError):
             old.with_suffix(".bin").unlink()

@@ -1,0 +1,219 @@
+"""One film judged: pixels, gate, network, thresholds, and a sentence.
+
+The service, `classify` and `evaluate` over DICOM all come through here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from triage.assess.decode import DecoderPool
+from triage.assess.engine import Engine, probabilities
+from triage.assess.errors import PixelError
+from triage.assess.film import Film
+from triage.assess.header import empty_header, header_of
+from triage.assess.pixels import film_of, read_picture
+from triage.assess.polarity import looks_inverted
+from triage.assess.prepare import prepare
+from triage.assess.registry import Model
+from triage.assess.source import is_dicom, open_source
+from triage.assess.view import opinion, weigh
+from triage.domain.assessment import FilmAssessment
+from triage.domain.finding import (
+    CLASSES,
+    Finding,
+    FindingResult,
+    FindingState,
+    NotEvaluated,
+    Outcome,
+    finding_state,
+)
+from triage.domain.header import Header
+
+log = logging.getLogger(__name__)
+
+Prepared = npt.NDArray[np.float32]
+
+_INVERTED = "The film seems to be shown as its negative, lungs bright and bones dark, although its header does not say so."
+#: How a finding is named in a sentence.
+_NAMES = {
+    Finding.BACTERIAL_PNEUMONIA: "bacterial pneumonia",
+    Finding.VIRAL_PNEUMONIA: "viral pneumonia",
+    Finding.COVID19: "COVID-19",
+    Finding.TUBERCULOSIS: "tuberculosis",
+    Finding.OTHER: "another disease",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An assessment with what it was made from, for explanations; `film` is None when there are no pixels."""
+
+    assessment: FilmAssessment
+    film: Film | None = None
+    prepared: Prepared | None = None
+
+
+class Classifier:
+    """Judges films by one model and one engine; safe to call from many threads."""
+
+    def __init__(
+        self,
+        model: Model,
+        engine: Engine,
+        *,
+        pool: DecoderPool | None = None,
+        minimum_age: float = 0.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`minimum_age` in years is the site's limit for patients, 0 for none."""
+        self.model = model
+        self.engine = engine
+        self._pool = pool
+        self._minimum_age = minimum_age
+        self._clock = clock
+
+    def assess_file(self, path: Path, sop_instance_uid: str = "") -> FilmAssessment:
+        """Return the answer for a DICOM or picture file; whatever is wrong with the film is an answer too.
+
+        Raises only what is no property of the film: OSError when the file can't be read, and whatever a
+        failing engine raises. `sop_instance_uid` names the film where it is known already.
+        """
+        return self.judge_file(path, sop_instance_uid).assessment
+
+    def judge_file(self, path: Path, sop_instance_uid: str = "") -> Judged:
+        """Return the answer with the pixels behind it; see `assess_file`."""
+        started = self._clock()
+        header = empty_header()
+        try:
+            if is_dicom(path):
+                source = open_source(path)
+                header = header_of(source)
+                return self._judge(header, lambda: film_of(source, self._pool), started, sop_instance_uid)
+            return self._judge(header, lambda: read_picture(path), started, sop_instance_uid)
+        except PixelError as error:
+            uid = sop_instance_uid or header.sop_instance_uid
+            return Judged(self._not_evaluated(uid, error.reason, error.sentence, None, started))
+
+    def _judge(self, header: Header, read: Callable[[], Film], started: datetime, uid: str) -> Judged:
+        uid = uid or header.sop_instance_uid
+        said = opinion(header, self._minimum_age)
+        if said.reason is not None:
+            return Judged(self._not_evaluated(uid, said.reason, said.sentence, None, started))
+        film = read()
+        reduced = film.reduced(self.model.size)
+        prepared = prepare(reduced, self.model.size)
+        classes, gates = probabilities(self.model, self.engine.infer(prepared[None]))
+        gate = float(gates[0])
+        quirks = film.quirks
+        if looks_inverted(reduced) and self._gate(-prepared) >= self.model.gate:
+            answer = self._not_evaluated(uid, NotEvaluated.BAD_GEOMETRY, _INVERTED, gate, started)
+            return Judged(answer, film, prepared)
+        verdict = weigh(said, gate, self.model.gate)
+        if verdict.disagreement:
+            quirks = (*quirks, verdict.disagreement)
+        if quirks:
+            log.info(
+                "A film has quirks.", extra={"event": "film_quirks", "film": uid, "quirks": ",".join(quirks)}
+            )
+        if verdict.reason is not None:
+            answer = self._not_evaluated(uid, verdict.reason, verdict.sentence, gate, started)
+            return Judged(answer, film, prepared)
+        return Judged(self._evaluated(uid, classes[0], gate, started), film, prepared)
+
+    def _gate(self, prepared: Prepared) -> float:
+        return float(probabilities(self.model, self.engine.infer(prepared[None]))[1][0])
+
+    def _evaluated(
+        self, uid: str, classes: npt.NDArray[np.float32], gate: float, started: datetime
+    ) -> FilmAssessment:
+        any_disease = float(1 - classes[CLASSES.index("normal")])
+        findings = tuple(
+            self._finding(finding, float(classes[CLASSES.index(finding)])) for finding in Finding
+        )
+        limits = self.model.any_disease
+        states = {finding.state for finding in findings}
+        if any_disease >= limits.high or FindingState.PRESENT in states:
+            outcome = Outcome.POSITIVE
+        elif any_disease >= limits.low or FindingState.UNDETERMINED in states:
+            outcome = Outcome.UNDETERMINED
+        else:
+            outcome = Outcome.NEGATIVE
+        return self._answer(
+            uid,
+            started,
+            outcome=outcome,
+            sentence=sentence_of(outcome, any_disease, findings),
+            frontal=gate,
+            any_disease=any_disease,
+            findings=findings,
+        )
+
+    def _finding(self, finding: Finding, probability: float) -> FindingResult:
+        limits = self.model.findings[finding]
+        state = finding_state(probability, limits.low, limits.high)
+        return FindingResult(finding, probability, state, limits.low, limits.high)
+
+    def _not_evaluated(
+        self, uid: str, reason: NotEvaluated, sentence: str, gate: float | None, started: datetime
+    ) -> FilmAssessment:
+        return self._answer(
+            uid, started, outcome=Outcome.NOT_EVALUATED, reason=reason, sentence=sentence, frontal=gate
+        )
+
+    def failed(
+        self, uid: str, sentence: str, reason: NotEvaluated = NotEvaluated.MODEL_FAILURE
+    ) -> FilmAssessment:
+        """Return the answer for a film at which the model or its file failed for good."""
+        return self._not_evaluated(uid, reason, sentence, None, self._clock())
+
+    def _answer(
+        self,
+        uid: str,
+        started: datetime,
+        *,
+        outcome: Outcome,
+        sentence: str,
+        reason: NotEvaluated | None = None,
+        frontal: float | None = None,
+        any_disease: float | None = None,
+        findings: tuple[FindingResult, ...] = (),
+    ) -> FilmAssessment:
+        return FilmAssessment(
+            sop_instance_uid=uid,
+            outcome=outcome,
+            reason=reason,
+            sentence=sentence,
+            frontal=frontal,
+            any_disease=any_disease,
+            findings=findings,
+            model=self.model.label,
+            model_digest=self.model.sha256,
+            started_at=started,
+            finished_at=self._clock(),
+        )
+
+
+def sentence_of(outcome: Outcome, any_disease: float, findings: tuple[FindingResult, ...]) -> str:
+    """Return what the list and the report say of an evaluated film, in one plain sentence."""
+    wanted = FindingState.PRESENT if outcome is Outcome.POSITIVE else FindingState.UNDETERMINED
+    shown = sorted((f for f in findings if f.state is wanted), key=lambda f: -f.probability)
+    named = " and ".join(f"{_NAMES[f.finding]} ({f.probability:.2f})" for f in shown[:3])
+    match outcome:
+        case Outcome.POSITIVE if named:
+            return f"Appearance resembling {named}."
+        case Outcome.POSITIVE:
+            return f"Probably not normal ({any_disease:.2f}), without one finding standing out."
+        case Outcome.UNDETERMINED if named:
+            return f"Undetermined; {named} can't be excluded."
+        case Outcome.UNDETERMINED:
+            return f"Undetermined; a disease ({any_disease:.2f}) can't be excluded."
+        case _:
+            return f"No sign of the diseases that the model knows (any disease {any_disease:.2f})."
