@@ -1,0 +1,1 @@
+"""The reading list: its order explained, its claims, due dates and history."""
