@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triage.samples.canvas import Array, Canvas, Curve, Map
 
@@ -21,7 +22,9 @@ _LATERAL = {
     ),
 }
 _MEDIAL = Curve((0.0, 0.02, 0.06, 0.14, 0.3, 0.6, 1.2), (0.40, 0.30, 0.24, 0.2, 0.17, 0.15, 0.15))
-_DOME = Curve((0.1, 0.25, 0.42, 0.58, 0.72, 0.85, 0.95, 1.02), (1.07, 1.03, 1.0, 1.0, 1.025, 1.07, 1.125, 1.2))
+_DOME = Curve(
+    (0.1, 0.25, 0.42, 0.58, 0.72, 0.85, 0.95, 1.02), (1.07, 1.03, 1.0, 1.0, 1.025, 1.07, 1.125, 1.2)
+)
 _LEFT_HEART = {
     "adult": Curve(
         (0.06, 0.14, 0.22, 0.29, 0.33, 0.42, 0.55, 0.7, 0.84, 0.93, 1.03, 1.12),
@@ -34,10 +37,12 @@ _LEFT_HEART = {
 }
 _RIGHT_HEART = {
     "adult": Curve(
-        (0.05, 0.14, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06), (0.21, 0.2, 0.195, 0.2, 0.235, 0.285, 0.295, 0.255, 0.17)
+        (0.05, 0.14, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06),
+        (0.21, 0.2, 0.195, 0.2, 0.235, 0.285, 0.295, 0.255, 0.17),
     ),
     "child": Curve(
-        (0.05, 0.12, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06), (0.24, 0.26, 0.265, 0.26, 0.29, 0.33, 0.335, 0.29, 0.2)
+        (0.05, 0.12, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06),
+        (0.24, 0.26, 0.265, 0.26, 0.29, 0.33, 0.335, 0.29, 0.2),
     ),
 }
 
@@ -75,13 +80,13 @@ class Patient:
         """Whether the proportions are a small child's."""
         return self.build == "child"
 
-    def s(self, x: Array | Map) -> Array:
+    def s(self, x: NDArray[np.floating]) -> Map:
         """Return the chest coordinate across of film coordinates."""
-        return (np.asarray(x) - self.centre) / self.half
+        return np.asarray((x - self.centre) / self.half, np.float32)
 
-    def q(self, y: Array | Map) -> Array:
+    def q(self, y: NDArray[np.floating]) -> Map:
         """Return the chest coordinate down of film coordinates."""
-        return (np.asarray(y) - self.top) / (self.base - self.top)
+        return np.asarray((y - self.top) / (self.base - self.top), np.float32)
 
     def at(self, s: float, q: float) -> tuple[float, float]:
         """Return the film coordinates of a chest coordinate."""
@@ -92,27 +97,27 @@ class Patient:
         """Height of the chest from apex to right dome."""
         return self.base - self.top
 
-    def wall(self, q: Array | float) -> Array:
+    def wall(self, q: NDArray[np.floating] | float) -> Array:
         """Return |s| of the lung's outer edge."""
         return _LATERAL[self.build](q)
 
 
 def adult(rng: np.random.Generator, female: bool) -> Patient:
     """Return an adult on a portrait film, standing, the picture taken from behind."""
-    top = rng.uniform(0.105, 0.145)
+    top = rng.uniform(0.10, 0.155)
     return Patient(
         build="adult",
         aspect=2048 / 2500,
         film_cm=43.0,
-        centre=rng.uniform(-0.012, 0.012),
+        centre=rng.uniform(-0.02, 0.02),
         top=top,
-        base=top + rng.uniform(0.53, 0.60),
-        half=rng.uniform(0.285, 0.315),
+        base=top + rng.uniform(0.49, 0.60),
+        half=rng.uniform(0.262, 0.318),
         left_lower=rng.uniform(0.015, 0.04),
-        heart=rng.uniform(0.86, 1.0),
+        heart=rng.uniform(0.84, 1.06),
         depth_cm=rng.uniform(20, 23),
         rib_drop=rng.uniform(0.32, 0.38),
-        tilt=rng.uniform(-0.012, 0.012),
+        tilt=rng.uniform(-0.025, 0.025),
         breast=rng.uniform(0.75, 1.1) if female else 0.0,
         bone=1.0,
         stomach=bool(rng.random() < 0.85),
@@ -129,12 +134,12 @@ def child(rng: np.random.Generator) -> Patient:
         centre=rng.uniform(-0.02, 0.02),
         top=top,
         base=top + rng.uniform(0.55, 0.61),
-        half=rng.uniform(0.435, 0.475),
+        half=rng.uniform(0.405, 0.48),
         left_lower=rng.uniform(0.0, 0.025),
-        heart=rng.uniform(0.9, 1.0),
+        heart=rng.uniform(0.88, 1.04),
         depth_cm=rng.uniform(12, 13.5),
         rib_drop=rng.uniform(0.22, 0.28),
-        tilt=rng.uniform(-0.02, 0.02),
+        tilt=rng.uniform(-0.04, 0.04),
         breast=0.0,
         bone=1.0,
         stomach=bool(rng.random() < 0.8),
@@ -167,7 +172,7 @@ def outline(canvas: Canvas, patient: Patient) -> Outline:
     """Return where the lungs and the heart of `patient` lie on `canvas`."""
     x = canvas.x + patient.tilt * (canvas.y - 0.5)
     y = canvas.y - patient.tilt * (canvas.x - patient.centre)
-    s, q = patient.s(x).astype(np.float32), patient.q(y).astype(np.float32)
+    s, q = patient.s(x), patient.q(y)
     across = np.minimum(patient.wall(q) - np.abs(s), np.abs(s) - _MEDIAL(q)) * patient.half
     down = q + 0.004
 

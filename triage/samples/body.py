@@ -18,7 +18,9 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
         total = np.maximum(total, chin * cm)
     for side in (-1.0, 1.0):
         jx, jy = joint(patient, side)
-        upper = canvas.capsule((jx + side * 0.02, jy + 0.02), elbow(patient, side), 0.058 if not patient.child else 0.085)
+        upper = canvas.capsule(
+            (jx + side * 0.02, jy + 0.02), elbow(patient, side), 0.058 if not patient.child else 0.085
+        )
         total = canvas.blur(np.maximum(total, canvas.blur(upper, 0.006) * cm), 0.008)
         if patient.breast:
             total += breast(canvas, patient, side) * cm
@@ -26,7 +28,9 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
             total += canvas.ellipsoid(patient.at(side * 0.66, 0.26), (0.115, 0.10), 0.035, side * -0.5) * cm
     heart = np.clip(shape.heart / (0.14 * patient.half / 0.3), 0, 1) * step(shape.heart, 0.004)
     total += np.float32(0.04 * patient.depth_cm) * np.sqrt(1 - (1 - heart) ** 2).astype(np.float32)
-    band = np.exp(-(((shape.lungs + 0.012) / 0.014) ** 2)) * step(0.985 - shape.q, 0.1) * (np.abs(shape.s) > 0.5)
+    band = (
+        np.exp(-(((shape.lungs + 0.012) / 0.014) ** 2)) * step(0.985 - shape.q, 0.1) * (np.abs(shape.s) > 0.5)
+    )
     total += np.float32(0.13 * patient.depth_cm) * band.astype(np.float32)
     total += abdomen(canvas, patient, shape, rng)
     fibres = canvas.noise(rng, 0.012, 5.0) * 0.5 + canvas.turbulence(rng, 0.10, 4)
@@ -39,11 +43,49 @@ def trunk(canvas: Canvas, patient: Patient) -> Map:
     neck = 0.075 if not patient.child else 0.125
     t, h = patient.top, patient.tall
     if patient.child:
-        at = (t - 0.22, t - 0.12, t - 0.07, t - 0.02, t + 0.10 * h, t + 0.4 * h, t + h, t + 1.4 * h)
-        width = (neck * 1.12, neck, neck * 1.5, 0.95 * wall, 1.02 * wall, 1.0 * wall, 1.03 * wall, 1.0 * wall)
+        at: tuple[float, ...] = (
+            t - 0.22,
+            t - 0.12,
+            t - 0.07,
+            t - 0.02,
+            t + 0.10 * h,
+            t + 0.4 * h,
+            t + h,
+            t + 1.4 * h,
+        )
+        width: tuple[float, ...] = (
+            neck * 1.12,
+            neck,
+            neck * 1.5,
+            0.95 * wall,
+            1.02 * wall,
+            1.0 * wall,
+            1.03 * wall,
+            1.0 * wall,
+        )
     else:
-        at = (t - 0.2, t - 0.075, t - 0.04, t + 0.015, t + 0.08, t + 0.28 * h, t + 0.6 * h, t + h, t + 1.5 * h)
-        width = (neck * 1.05, neck, neck * 1.5, 1.08 * wall, 1.3 * wall, 1.12 * wall, 1.0 * wall, 0.98 * wall, 0.97 * wall)
+        at = (
+            t - 0.2,
+            t - 0.075,
+            t - 0.04,
+            t + 0.015,
+            t + 0.08,
+            t + 0.28 * h,
+            t + 0.6 * h,
+            t + h,
+            t + 1.5 * h,
+        )
+        width = (
+            neck * 1.05,
+            neck,
+            neck * 1.5,
+            1.08 * wall,
+            1.3 * wall,
+            1.12 * wall,
+            1.0 * wall,
+            0.98 * wall,
+            0.97 * wall,
+        )
     half = Curve(at, width)(canvas.y)
     deep = Curve((t - 0.2, t - 0.06, t + 0.05, t + 0.3, 1.0), (0.62, 0.62, 0.90, 1.0, 1.04))(canvas.y)
     x = np.abs(canvas.x - patient.centre - patient.tilt * (canvas.y - 0.5)) / half
@@ -53,9 +95,9 @@ def trunk(canvas: Canvas, patient: Patient) -> Map:
 
 def breast(canvas: Canvas, patient: Patient, side: float) -> Map:
     """Return one breast: thickest low, with a sharp fold beneath."""
-    x, y = patient.at(side * 0.60, 0.80)
+    x, y = patient.at(side * 0.68, 0.80)
     size = patient.breast
-    shape = canvas.ellipsoid((x, y), (0.135 * size, 0.15 * size), 0.075 * size, side * 0.15)
+    shape = canvas.ellipsoid((x, y), (0.135 * size, 0.16 * size), 0.14 * size, side * 0.15)
     weight = np.clip((canvas.y - (y - 0.15 * size)) / (0.28 * size), 0, 1)
     return canvas.blur((shape * weight).astype(np.float32), 0.002)
 

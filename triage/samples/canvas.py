@@ -24,7 +24,7 @@ class Curve:
 
     def __call__(self, where: NDArray[np.floating] | float) -> Array:
         """Return the values at `where`, in its shape."""
-        return np.interp(where, self._grid, self._value)
+        return np.asarray(np.interp(where, self._grid, self._value))
 
 
 class Canvas:
@@ -57,7 +57,9 @@ class Canvas:
         pixels = sigma * self.height
         step = int(min(max(1, pixels // 4), 32))
         if step == 1:
-            return ndimage.gaussian_filter(sheet, pixels, mode="nearest", truncate=3.0)
+            return np.asarray(
+                ndimage.gaussian_filter(sheet, pixels, mode="nearest", truncate=3.0), np.float32
+            )
         small = shrink(sheet, step)
         small = ndimage.gaussian_filter(small, pixels / step, mode="nearest", truncate=3.0)
         return enlarge(small, self.height, self.width)
@@ -69,14 +71,24 @@ class Canvas:
         rows, columns = min(rows, self.height), min(columns, self.width)
         coarse = ndimage.gaussian_filter(rng.standard_normal((rows, columns)).astype(np.float32), 0.7)
         sheet = enlarge(coarse, self.height, self.width)
-        return (sheet - sheet.mean()) / (sheet.std() + 1e-6)
+        return np.asarray((sheet - sheet.mean()) / (sheet.std() + 1e-6), np.float32)
 
     def turbulence(self, rng: np.random.Generator, coarse: float, octaves: int) -> Map:
         """Return noise of several grains, each half as wide and .6 times as strong as the one before."""
         total = self.zeros()
         for octave in range(octaves):
             total += np.float32(0.6**octave) * self.noise(rng, coarse / 2**octave)
-        return total / total.std()
+        return np.asarray(total / total.std(), np.float32)
+
+    def bend(self, rng: np.random.Generator, reach: float, grain: float, *sheets: Map) -> list[Map]:
+        """Return `sheets` all displaced alike by up to about `reach`, smoothly over `grain`: no line is ruled."""
+        rows, columns = np.meshgrid(np.arange(self.height), np.arange(self.width), indexing="ij", sparse=True)
+        pixels = np.float32(reach / 2 * self.height)
+        where = [
+            (rows + pixels * self.noise(rng, grain)).astype(np.float32),
+            (columns + pixels * self.noise(rng, grain)).astype(np.float32),
+        ]
+        return [ndimage.map_coordinates(s, where, order=1, mode="nearest") for s in sheets]
 
     def capsule(self, start: tuple[float, float], end: tuple[float, float], radius: float) -> Map:
         """Return the thickness of a round-ended cylinder of `radius` lying in the plane of the film."""
@@ -94,14 +106,14 @@ class Canvas:
         dx, dy = self.x - centre[0], self.y - centre[1]
         u = (dx * np.cos(turn) + dy * np.sin(turn)) / half[0]
         v = (dy * np.cos(turn) - dx * np.sin(turn)) / half[1]
-        return (depth * np.sqrt(np.maximum(1 - u**2 - v**2, 0))).astype(np.float32)
+        return np.asarray((depth * np.sqrt(np.maximum(1 - u**2 - v**2, 0))), np.float32)
 
 
 def shrink(sheet: Map, step: int) -> Map:
     """Return the means of `step` x `step` blocks; the last rows and columns are repeated to fill a block."""
     down, right = -sheet.shape[0] % step, -sheet.shape[1] % step
     whole = np.pad(sheet, ((0, down), (0, right)), mode="edge")
-    return whole.reshape(whole.shape[0] // step, step, -1, step).mean(axis=(1, 3))
+    return np.asarray(whole.reshape(whole.shape[0] // step, step, -1, step).mean(axis=(1, 3)), np.float32)
 
 
 def enlarge(sheet: Map, height: int, width: int) -> Map:
@@ -131,7 +143,7 @@ def _interpolate(sheet: Map, where: Array) -> Map:
 def step(sheet: NDArray[np.floating], soft: float) -> Map:
     """Return 0 below, 1 above zero, with an edge `soft` wide."""
     t = np.clip(sheet / soft + 0.5, 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    return np.asarray((t * t * (3 - 2 * t)), np.float32)
 
 
 def tube_points(

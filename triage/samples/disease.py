@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -35,13 +36,26 @@ _LOBES = (
 )
 
 
-def affect(
-    kind: Kind, canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator
-) -> None:
-    """Draw what `kind` shows into `lung`; a normal chest and a merely large heart change nothing there."""
+@dataclass(frozen=True)
+class Chest:
+    """The chest that a disease befalls, and the randomness of its course; only `lung` is changed."""
+
+    canvas: Canvas
+    patient: Patient
+    shape: Outline
+    lung: Lungs
+    rng: np.random.Generator
+
+
+def affect(kind: Kind, chest: Chest) -> None:
+    """Draw what `kind` shows into the lungs of `chest`; a normal chest stays as it is."""
     draw = _DRAWN.get(kind)
     if draw is not None:
-        draw(canvas, patient, shape, lung, rng)
+        draw(chest)
+
+
+def _parts(chest: Chest) -> tuple[Canvas, Patient, Outline, Lungs, np.random.Generator]:
+    return chest.canvas, chest.patient, chest.shape, chest.lung, chest.rng
 
 
 def _fill(lung: Lungs, share: Map) -> None:
@@ -50,10 +64,9 @@ def _fill(lung: Lungs, share: Map) -> None:
     lung.water += (np.clip(share, 0, 1) * air).astype(np.float32)
 
 
-def consolidation(
-    canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator
-) -> None:
+def consolidation(chest: Chest) -> None:
     """Fill most of one lobe, its airways left open, and a weaker patch elsewhere."""
+    canvas, patient, shape, lung, rng = _parts(chest)
     first = int(rng.integers(len(_LOBES)))
     second = (first + int(rng.integers(1, len(_LOBES)))) % len(_LOBES)
     share = canvas.zeros()
@@ -68,10 +81,9 @@ def consolidation(
     lung.water -= air * share
 
 
-def interstitial(
-    canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator
-) -> None:
+def interstitial(chest: Chest) -> None:
     """Thicken the tissue around bronchi on both sides, most near the hila, with a net of fine lines."""
+    canvas, patient, shape, lung, rng = _parts(chest)
     away = np.minimum(
         np.hypot((shape.s + 0.30) / 0.62, (shape.q - 0.52) / 0.42),
         np.hypot((shape.s - 0.34) / 0.62, (shape.q - 0.52) / 0.42),
@@ -84,10 +96,9 @@ def interstitial(
     lung.water += streaks * near * np.float32(patient.film_cm * 2.2)
 
 
-def ground_glass(
-    canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator
-) -> None:
+def ground_glass(chest: Chest) -> None:
     """Veil the outer and lower parts of both lungs in patches, with fine lines in them."""
+    canvas, patient, shape, lung, rng = _parts(chest)
     outer = np.exp(-np.clip(shape.lungs, 0, 1) / (0.30 * patient.half))
     lower = step(shape.q - rng.uniform(0.42, 0.52), 0.6)
     patches = step(canvas.turbulence(rng, 0.11, 4) + 0.55, 1.6)
@@ -96,8 +107,9 @@ def ground_glass(
     _fill(lung, (share * (0.85 + 0.3 * net) * lung.inside).astype(np.float32))
 
 
-def cavities(canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator) -> None:
+def cavities(chest: Chest) -> None:
     """Draw cavities, nodules and scars in the upper lobes, worse on one side."""
+    canvas, patient, shape, lung, rng = _parts(chest)
     worse = 1.0 if rng.random() < 0.5 else -1.0
     share = canvas.zeros()
     for side, strength in ((worse, 1.0), (-worse, 0.45)):
@@ -105,7 +117,9 @@ def cavities(canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng:
         away = np.hypot((shape.s - middle[0]) / 0.38, (shape.q - middle[1]) / 0.24)
         cloud = np.exp(-(away**2)) * (0.50 + 0.34 * canvas.turbulence(rng, 0.045, 4))
         share = np.maximum(share, np.float32(strength) * cloud.astype(np.float32))
-        share = np.maximum(share, _nodules(canvas, patient, middle, int(42 * strength), rng) * np.float32(strength))
+        share = np.maximum(
+            share, _nodules(canvas, patient, middle, int(42 * strength), rng) * np.float32(strength)
+        )
         share = np.maximum(share, _scars(canvas, patient, middle, side, rng) * np.float32(0.5 * strength))
         for _ in range(2 if side == worse else 0):
             share = _hollow(canvas, patient, middle, share, rng)
@@ -145,11 +159,12 @@ def _hollow(
     away = np.hypot(canvas.x - x, (canvas.y - y) / rng.uniform(0.9, 1.3)) + 0.004 * canvas.noise(rng, 0.03)
     wall = np.exp(-(((away - radius) / (0.16 * radius)) ** 2))
     inside = step(radius * 0.9 - away, 0.3 * radius)
-    return np.maximum(share * (1 - 0.85 * inside), 0.75 * wall).astype(np.float32)
+    return np.asarray(np.maximum(share * (1 - 0.85 * inside), 0.75 * wall), np.float32)
 
 
-def effusion(canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator) -> None:
+def effusion(chest: Chest) -> None:
     """Fill the bottom of one pleural space up to a level that climbs along the chest wall."""
+    _, _, shape, lung, rng = _parts(chest)
     side = 1.0 if rng.random() < 0.5 else -1.0
     level = rng.uniform(0.58, 0.76)
     climb = np.clip((shape.s * side - 0.45) / 0.55, 0, 1)
@@ -158,28 +173,36 @@ def effusion(canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng:
     _fill(lung, here * 0.97 * step(depth, 0.07) + 0.10 * here * lung.inside)
 
 
-def mass(canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator) -> None:
+def mass(chest: Chest) -> None:
     """Put one large lump with a ragged edge into a lung, and a few small ones."""
+    canvas, patient, _, lung, rng = _parts(chest)
     side = 1.0 if rng.random() < 0.5 else -1.0
     share = canvas.zeros()
     places = [(side * rng.uniform(0.45, 0.6), rng.uniform(0.35, 0.6), rng.uniform(0.06, 0.085))]
-    places += [(rng.choice((-1, 1)) * rng.uniform(0.35, 0.8), rng.uniform(0.25, 0.9), 0.022) for _ in range(5)]
+    places += [
+        (rng.choice((-1, 1)) * rng.uniform(0.35, 0.8), rng.uniform(0.25, 0.9), 0.022) for _ in range(5)
+    ]
     ragged = 0.10 * canvas.turbulence(rng, 0.03, 3)
     for s, q, radius in places:
         x, y = patient.at(s, q)
         away = np.hypot(canvas.x - x, canvas.y - y) / (radius * patient.half / 0.3) + ragged
-        share = np.maximum(share, 0.8 * np.sqrt(np.clip(1 - away**2, 0, 1)) + 0.12 * np.exp(-((away / 1.3) ** 4)))
+        share = np.maximum(
+            share, 0.8 * np.sqrt(np.clip(1 - away**2, 0, 1)) + 0.12 * np.exp(-((away / 1.3) ** 4))
+        )
     _fill(lung, share.astype(np.float32) * lung.inside)
 
 
-def congestion(canvas: Canvas, patient: Patient, shape: Outline, lung: Lungs, rng: np.random.Generator) -> None:
+def congestion(chest: Chest) -> None:
     """Widen the vessels of a failing heart and veil the lower lungs."""
-    lung.water += canvas.blur(vessels(canvas, patient, rng), 0.0015) * lung.inside * np.float32(1.5 * patient.film_cm)
+    canvas, patient, shape, lung, rng = _parts(chest)
+    lung.water += (
+        canvas.blur(vessels(canvas, patient, rng), 0.0015) * lung.inside * np.float32(1.5 * patient.film_cm)
+    )
     lower = step(shape.q - 0.55, 0.8)
     _fill(lung, (0.10 + 0.25 * lower) * lung.inside)
 
 
-_DRAWN: dict[Kind, Callable[[Canvas, Patient, Outline, Lungs, np.random.Generator], None]] = {
+_DRAWN: dict[Kind, Callable[[Chest], None]] = {
     Kind.CONSOLIDATION: consolidation,
     Kind.INTERSTITIAL: interstitial,
     Kind.GROUND_GLASS: ground_glass,

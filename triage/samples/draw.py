@@ -9,7 +9,7 @@ import numpy as np
 from triage.samples.anatomy import Patient, adult, child, outline, with_large_heart
 from triage.samples.body import tissue
 from triage.samples.canvas import Canvas, Map
-from triage.samples.disease import Kind, affect
+from triage.samples.disease import Chest, Kind, affect
 from triage.samples.film import Exposure, expose
 from triage.samples.lungs import LUNG_DENSITY, airways, lungs
 from triage.samples.skeleton import skeleton
@@ -36,19 +36,20 @@ def frontal(patient: Patient, kind: Kind, seed: int, height: int, take: int = 0)
     lung = lungs(canvas, patient, shape, rng)
     water = tissue(canvas, patient, shape, rng)
     bone = skeleton(canvas, patient, rng)
-    affect(kind, canvas, patient, shape, lung, np.random.default_rng([seed, 3]))
+    affect(kind, Chest(canvas, patient, shape, lung, np.random.default_rng([seed, 3])))
     air = np.clip(lung.depth * (1 - LUNG_DENSITY) - lung.water, 0, lung.depth)
     open_airway = airways(canvas, patient) * np.float32(0.75 * patient.film_cm)
-    return expose(canvas, water - air - open_airway, bone, exposure(patient, rng), rng)
+    water, bone = canvas.bend(rng, 0.012, 0.22, water - air - open_airway, bone)
+    return expose(canvas, water, bone, exposure(patient, rng), rng)
 
 
 def exposure(patient: Patient, rng: np.random.Generator) -> Exposure:
     """Return how this patient's film was taken: children at a softer beam, the marker left of the chest."""
-    common = {
-        "contrast": rng.uniform(0.9, 1.15),
-        "edge": rng.uniform(0.2, 0.45),
-        "noise": rng.uniform(0.010, 0.02),
-    }
-    if patient.child:
-        return Exposure(mu_water=0.26, mu_bone=1.0, marker_at=(0.04, rng.uniform(0.08, 0.4)), **common)
-    return Exposure(marker_at=(0.04, rng.uniform(0.03, 0.1)), **common)
+    return Exposure(
+        mu_water=0.26 if patient.child else 0.19,
+        mu_bone=1.0 if patient.child else 0.55,
+        contrast=rng.uniform(0.9, 1.15),
+        edge=rng.uniform(0.2, 0.45),
+        noise=rng.uniform(0.010, 0.02),
+        marker_at=(0.04, rng.uniform(0.08, 0.4) if patient.child else rng.uniform(0.03, 0.1)),
+    )

@@ -16,7 +16,12 @@ _WORDS = (
     "NO", "PERSON", "IS", "SHOWN", "ALL", "VALUES", "ARE", "DRAWN", "BY", "A", "PROGRAM", "SYNTHETIC",
 )  # fmt: skip
 #: Across, root and length of each finger, then its turn away from upright.
-_FINGERS = ((-0.145, 0.52, 0.30, -0.22), (-0.07, 0.47, 0.37, -0.07), (0.0, 0.46, 0.40, 0.0), (0.065, 0.48, 0.36, 0.08))
+_FINGERS = (
+    (-0.145, 0.52, 0.30, -0.22),
+    (-0.07, 0.47, 0.37, -0.07),
+    (0.0, 0.46, 0.40, 0.0),
+    (0.065, 0.48, 0.36, 0.08),
+)
 
 
 def _bar(canvas: Canvas, a: tuple[float, float], b: tuple[float, float], radius: float) -> tuple[Map, Map]:
@@ -31,14 +36,25 @@ def _bar(canvas: Canvas, a: tuple[float, float], b: tuple[float, float], radius:
 
 def hand(canvas: Canvas, rng: np.random.Generator) -> Map:
     """Return a left hand laid flat, fingers up."""
-    flesh, bone = canvas.zeros(), canvas.zeros()
     turn = rng.normal(0, 0.06)
-    for x, y, length, lean in _FINGERS:
-        _finger(canvas, flesh, bone, (x, y), length, lean + turn, (0.44, 0.24, 0.17, 0.12))
-    _finger(canvas, flesh, bone, (0.13, 0.60), 0.33, 0.72 + turn, (0.36, 0.32, 0.24))
+    rays = [
+        _finger(canvas, (x, y), length, lean + turn, (0.44, 0.24, 0.17, 0.12))
+        for x, y, length, lean in _FINGERS
+    ]
+    rays.append(_finger(canvas, (0.10, 0.56), 0.30, 0.62 + turn, (0.36, 0.32, 0.24)))
+    flesh = np.maximum.reduce([skin for skin, _ in rays])
+    bone = np.maximum.reduce([shaft for _, shaft in rays])
     palm = canvas.ellipsoid((-0.01, 0.60), (0.17, 0.21), 0.085)
     wrist = canvas.capsule((-0.01, 0.72), (0.0, 1.1), 0.105) * 0.55
-    for x, y in ((-0.06, 0.72), (-0.02, 0.70), (0.03, 0.71), (0.075, 0.69), (-0.05, 0.76), (0.0, 0.755), (0.05, 0.75)):
+    for x, y in (
+        (-0.06, 0.72),
+        (-0.02, 0.70),
+        (0.03, 0.71),
+        (0.075, 0.69),
+        (-0.05, 0.76),
+        (0.0, 0.755),
+        (0.05, 0.75),
+    ):
         bone += canvas.ellipsoid((x, y), (0.026, 0.024), 0.020, rng.uniform(-1, 1))
     for a, b, r in (((0.045, 0.80), (0.035, 1.1), 0.034), ((-0.055, 0.81), (-0.045, 1.1), 0.025)):
         _, shaft = _bar(canvas, a, b, r)
@@ -48,29 +64,27 @@ def hand(canvas: Canvas, rng: np.random.Generator) -> Map:
 
 
 def _finger(
-    canvas: Canvas,
-    flesh: Map,
-    bone: Map,
-    root: tuple[float, float],
-    length: float,
-    lean: float,
-    parts: tuple[float, ...],
-) -> None:
+    canvas: Canvas, root: tuple[float, float], length: float, lean: float, parts: tuple[float, ...]
+) -> tuple[Map, Map]:
+    """Return flesh and bone of the hand's one ray, from the wrist to the tip."""
+    flesh, bone = canvas.zeros(), canvas.zeros()
     x, y = root[0], root[1] + 0.2
     scale = length / sum(parts) * 1.25
     for number, part in enumerate(parts):
         end = (x + np.sin(lean) * part * scale, y - np.cos(lean) * part * scale)
         radius = 0.0155 - 0.0018 * number
         skin, shaft = _bar(canvas, (x, y), (x + 0.86 * (end[0] - x), y + 0.86 * (end[1] - y)), radius)
-        np.maximum(flesh, skin, out=flesh)
-        np.maximum(bone, shaft, out=bone)
+        flesh, bone = np.maximum(flesh, skin), np.maximum(bone, shaft)
         x, y = end
+    return flesh, bone
 
 
 def knee(canvas: Canvas, rng: np.random.Generator) -> Map:
     """Return a knee from in front."""
     shift = rng.normal(0, 0.02)
-    flesh = np.maximum(canvas.capsule((shift, -0.1), (shift, 0.5), 0.24), canvas.capsule((shift, 0.5), (shift, 1.1), 0.19))
+    flesh = np.maximum(
+        canvas.capsule((shift, -0.1), (shift, 0.5), 0.24), canvas.capsule((shift, 0.5), (shift, 1.1), 0.19)
+    )
     bone = canvas.zeros()
     for a, b, radius in (
         ((shift, -0.1), (shift, 0.33), 0.075),
@@ -98,7 +112,11 @@ def lateral(canvas: Canvas, rng: np.random.Generator) -> Map:
     water = (30 * profile).astype(np.float32)
     water = np.maximum(water, canvas.capsule((-0.02, 0.10), (-0.20, -0.2), 0.09) * 100)
     edge = np.minimum(canvas.x - front - 0.045, back - 0.085 - canvas.x)
-    dome = 0.96 + 0.10 * np.clip((canvas.x + 0.25) / 0.5, 0, 1) ** 2 + 0.22 * np.clip((canvas.x - 0.02) / 0.25, 0, 1) ** 2
+    dome = (
+        0.96
+        + 0.10 * np.clip((canvas.x + 0.25) / 0.5, 0, 1) ** 2
+        + 0.22 * np.clip((canvas.x - 0.02) / 0.25, 0, 1) ** 2
+    )
     edge = np.minimum(edge, np.minimum((dome - q) * 0.6, q * 0.6)).astype(np.float32)
     rise = np.clip(edge / 0.09, 0, 1)
     heart = canvas.ellipsoid((-0.10, 0.54), (0.13, 0.16), 9.0, 0.5)
@@ -142,7 +160,9 @@ def page(canvas: Canvas, rng: np.random.Generator) -> Map:
         if text:
             ink = np.maximum(ink, stencil(canvas, text, (0.07, line), dot))
         line += dot * TALL * (1.9 if rng.random() < 0.85 else 3.6)
-    return (0.98 - 0.93 * ink + 0.004 * rng.standard_normal(ink.shape, np.float32)).clip(0, 1).astype(np.float32)
+    return (
+        (0.98 - 0.93 * ink + 0.004 * rng.standard_normal(ink.shape, np.float32)).clip(0, 1).astype(np.float32)
+    )
 
 
 def pattern(canvas: Canvas, rng: np.random.Generator) -> Map:
@@ -150,7 +170,9 @@ def pattern(canvas: Canvas, rng: np.random.Generator) -> Map:
     mesh = np.zeros_like(canvas.zeros())
     for line in (canvas.x, canvas.y):
         mesh = np.maximum(mesh, np.exp(-((((line / 0.05) % 1 - 0.5) / 0.03) ** 2)).astype(np.float32))
-    steps = np.floor((canvas.x + 0.3) / 0.06) / 10 * (np.abs(canvas.x) < 0.3) * (np.abs(canvas.y - 0.5) < 0.07)
+    steps = (
+        np.floor((canvas.x + 0.3) / 0.06) / 10 * (np.abs(canvas.x) < 0.3) * (np.abs(canvas.y - 0.5) < 0.07)
+    )
     pitch = 0.004 + 0.03 * np.clip(canvas.y - 0.62, 0, 1)
     pairs = ((canvas.x / pitch) % 1 < 0.5) * (np.abs(canvas.y - 0.75) < 0.1) * (np.abs(canvas.x) < 0.25)
     disc = canvas.ellipsoid((0.0, 0.22), (0.12, 0.12), 0.5)

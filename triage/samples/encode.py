@@ -41,15 +41,20 @@ def write_pixels(dataset: FileDataset, samples: Samples, syntax: str) -> None:
         dataset["PixelData"].is_undefined_length = True
     else:
         dataset.PixelData = samples.tobytes()
-        dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 or syntax == ImplicitVRLittleEndian else "OB"
+        dataset["PixelData"].VR = (
+            "OW" if dataset.BitsAllocated > 8 or syntax == ImplicitVRLittleEndian else "OB"
+        )
 
 
 def jpeg_lossless(samples: Samples, bits: int) -> bytes:
     """Return a lossless JPEG (process 14, first-order prediction: each pixel from its left neighbour).
 
     Written here because no library at hand writes selection value 1, which the transfer syntax
-    1.2.840.10008.1.2.4.70 demands (PS3.5 A.4.2; ITU-T T.81 annex H).
+    1.2.840.10008.1.2.4.70 demands (PS3.5 A.4.2; ITU-T T.81 annex H). At most 15 bits.
     """
+    if bits > 15:
+        msg = f"Lossless JPEG is written here for at most 15 bits, not {bits}"
+        raise ValueError(msg)
     rows, columns = samples.shape
     value = samples.astype(np.int32)
     guess = np.empty_like(value)

@@ -9,7 +9,6 @@ import numpy as np
 from triage.samples.canvas import Canvas, Map, step
 from triage.samples.letters import stencil
 
-
 #: Rays beyond this share saturate the detector: the air beside the patient is evenly black.
 SATURATION = 0.45
 
@@ -18,9 +17,9 @@ SATURATION = 0.45
 class Exposure:
     """How a film was taken; attenuations are effective ones, per centimetre."""
 
-    mu_water: float = 0.19
+    mu_water: float
     #: What compact bone adds to the water in its place.
-    mu_bone: float = 0.55
+    mu_bone: float
 
     #: Share of the detected rays that were scattered.
     scatter: float = 0.35
@@ -47,6 +46,7 @@ def expose(canvas: Canvas, water_cm: Map, bone_cm: Map, how: Exposure, rng: np.r
         rays.shape, np.float32
     )
     dense = -np.log(np.clip(rays, 1e-5, SATURATION))
+    dense += np.float32(2.0 * how.noise) * canvas.noise(rng, 0.0035)
     dense += how.edge * (dense - canvas.blur(dense, 0.006)) + 0.25 * (dense - canvas.blur(dense, 0.06))
     dense = np.maximum(dense, -np.log(SATURATION))
     low, high = np.percentile(dense[::4, ::4], (1.0, 99.5))
@@ -72,4 +72,4 @@ def _marked(canvas: Canvas, film: Map, how: Exposure) -> Map:
     if not how.marker:
         return film
     lead = stencil(canvas, how.marker, how.marker_at, 0.0052)
-    return np.maximum(film, lead * 0.97).astype(np.float32)
+    return np.asarray(np.maximum(film, lead * 0.97), np.float32)

@@ -37,7 +37,8 @@ def lungs(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gener
     before = np.clip(shape.heart / (0.16 * patient.half / 0.3), 0, 1)
     depth *= 1 - 0.58 * np.sqrt(1 - (1 - before) ** 2) * step(shape.heart, 0.006)
     depth = depth.astype(np.float32)
-    water = vessels(canvas, patient, rng) * inside * np.float32(patient.film_cm)
+    water = vessels(canvas, patient, rng) + hila(canvas, patient, rng)
+    water *= inside * np.float32(patient.film_cm)
     grain = 0.022 * canvas.turbulence(rng, 0.03, 4) + 0.02 * canvas.noise(rng, 0.12)
     return Lungs(depth, inside, water + depth * grain.astype(np.float32))
 
@@ -57,6 +58,18 @@ def vessels(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
         radius = np.stack([thick[pick], thin[pick]], 1).reshape(-1)
         sheet += _separate(canvas, path, radius, across, rng)
     return canvas.blur(sheet, 0.0009)
+
+
+def hila(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
+    """Return the soft parts around the roots of the lungs, in film heights."""
+    sheet = canvas.zeros()
+    size = patient.half / 0.30
+    for side, q in ((-1.0, 0.45), (1.0, 0.41)):
+        for _ in range(4):
+            at = patient.at(side * (0.22 + rng.normal(0, 0.025)), q + rng.normal(0, 0.035))
+            half = size * rng.uniform(0.012, 0.020), size * rng.uniform(0.018, 0.034)
+            sheet += canvas.ellipsoid(at, half, 0.011 * size, side * rng.uniform(-0.5, 0.1))
+    return canvas.blur(sheet, 0.003)
 
 
 def _separate(canvas: Canvas, path: Array, radius: Array, across: int, rng: np.random.Generator) -> Map:
@@ -100,7 +113,9 @@ def _tree(patient: Patient, side: float, rng: np.random.Generator) -> list[tuple
         spread = rng.uniform(0.15, 0.55, angle.shape) * rng.choice([-1, 1], angle.shape)
         angle = np.concatenate([angle + 0.45 * spread, angle - 1.25 * spread])
         share = rng.uniform(0.62, 0.80, radius.shape)
-        radius = np.concatenate([thin * np.sqrt(np.clip(1.05 - share**2, 0.2, 1)) * 0.98, thin * share * 0.92])
+        radius = np.concatenate(
+            [thin * np.sqrt(np.clip(1.05 - share**2, 0.2, 1)) * 0.98, thin * share * 0.92]
+        )
         length = np.concatenate([length, length * 0.9]) * rng.uniform(0.72, 0.95, angle.shape)
         keep = (radius > 0.00045 * size) & (rng.random(radius.shape) < (1.0 if level < 3 else 0.93))
         point, angle, radius, length = point[keep], angle[keep], radius[keep], length[keep]

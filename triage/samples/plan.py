@@ -16,7 +16,7 @@ from pydicom.uid import (
 
 from triage.samples.disease import Kind
 
-#: Goes up whenever the same seed gives other pictures or headers, so that no stored sample is mistaken.
+#: Part of every UID: goes up when a sample becomes another, so that no archive takes one for the other.
 EDITION = 1
 
 
@@ -56,16 +56,18 @@ class StudyPlan:
         return None if not self.build else self.kind is not Kind.NORMAL
 
 
-def _dx(syntax: str = ExplicitVRLittleEndian, **other: object) -> Film:
-    return Film("frontal", "DX", syntax, **other)  # type: ignore[arg-type]
+def _dx(syntax: str = ExplicitVRLittleEndian, *, inverse: bool = False) -> Film:
+    return Film("frontal", "DX", syntax, inverse=inverse)
 
 
-def _cr(syntax: str = ExplicitVRLittleEndian, **other: object) -> Film:
-    return Film("frontal", "CR", syntax, rows=2140, columns=1760, **other)  # type: ignore[arg-type]
+def _cr(syntax: str = ExplicitVRLittleEndian, *, inverse: bool = False, take: int = 0) -> Film:
+    return Film("frontal", "CR", syntax, inverse=inverse, rows=2140, columns=1760, take=take)
 
 
-def _child(form: str, syntax: str = ExplicitVRLittleEndian, **other: object) -> Film:
-    return Film("frontal", form, syntax, rows=2000, columns=2500, **other)  # type: ignore[arg-type]
+def _child(
+    form: str, syntax: str = ExplicitVRLittleEndian, *, inverse: bool = False, bits: int = 12, take: int = 0
+) -> Film:
+    return Film("frontal", form, syntax, inverse=inverse, rows=2000, columns=2500, bits=bits, take=take)
 
 
 _SC = Film("frontal", "SC", ExplicitVRLittleEndian, rows=1250, columns=1024, bits=8)
@@ -75,35 +77,31 @@ _SIDE = Film("lateral", "DX", JPEGLosslessSV1)
 _FEMALE, _MALE, _CHILD = "adult-female", "adult-male", "child"
 
 #: In the order of arrival: so mixed that first-in-first-out and the reading order differ visibly.
-STUDIES: tuple[StudyPlan, ...] = tuple(
-    StudyPlan(number, *rest)
-    for number, rest in enumerate(
-        (
-            ("NORMAL", (_dx(),), Kind.NORMAL, _MALE),
-            ("NORMAL", (_dx(JPEGLosslessSV1, inverse=True),), Kind.NORMAL, _FEMALE),
-            ("NORMAL", (_child("CR"),), Kind.NORMAL, _CHILD),
-            ("PNEUMONIA", (_child("DX", JPEG2000Lossless),), Kind.CONSOLIDATION, _CHILD),
-            ("HAND", (Film("hand", "DX", ExplicitVRLittleEndian),)),
-            ("NORMAL", (_dx(JPEG2000Lossless), _SIDE), Kind.NORMAL, _FEMALE),
-            ("TUBERCULOSIS", (_cr(JPEGLosslessSV1, inverse=True),), Kind.CAVITIES, _MALE),
-            ("NORMAL", (_SC,), Kind.NORMAL, _MALE),
-            ("VIRAL", (_child("DX", RLELossless),), Kind.INTERSTITIAL, _CHILD),
-            ("DOCUMENT", (Film("page", "SC", ExplicitVRLittleEndian, rows=1754, columns=1240, bits=8),)),
-            ("COVID", (_dx(inverse=True),), Kind.GROUND_GLASS, _FEMALE),
-            ("NORMAL", (_cr(ImplicitVRLittleEndian, inverse=True),), Kind.NORMAL, _MALE, "STAT"),
-            ("EFFUSION", (_dx(JPEGLSLossless), _SIDE), Kind.EFFUSION, _MALE),
-            ("NORMAL", (_child("DX", HTJ2KLossless, bits=16),), Kind.NORMAL, _CHILD),
-            ("PNEUMONIA", (_child("CR", JPEGLosslessSV1, inverse=True),), Kind.CONSOLIDATION, _CHILD, "STAT"),
-            ("KNEE", (Film("knee", "CR", JPEGLSLossless, rows=2140, columns=1760),)),
-            ("TUBERCULOSIS", (_dx(RLELossless),), Kind.CAVITIES, _FEMALE),
-            ("NORMAL", (_dx(JPEGLSLossless),), Kind.NORMAL, _FEMALE, "HIGH"),
-            ("COVID", (_cr(JPEG2000Lossless), _cr(JPEG2000Lossless, take=1)), Kind.GROUND_GLASS, _MALE),
-            ("LARGE HEART", (_TALL_SC,), Kind.LARGE_HEART, _FEMALE),
-            ("LATERAL", (_SIDE,)),
-            ("VIRAL", (_child("CR", ImplicitVRLittleEndian),), Kind.INTERSTITIAL, _CHILD),
-            ("PHANTOM", (Film("pattern", "CR", ExplicitVRLittleEndian, rows=2140, columns=1760),)),
-            ("NORMAL", (_child("DX", inverse=True), _child("DX", take=1)), Kind.NORMAL, _CHILD),
-        ),
-        start=1,
-    )
+STUDIES: tuple[StudyPlan, ...] = (
+    StudyPlan(1, "NORMAL", (_dx(),), Kind.NORMAL, _MALE),
+    StudyPlan(2, "NORMAL", (_dx(JPEGLosslessSV1, inverse=True),), Kind.NORMAL, _FEMALE),
+    StudyPlan(3, "NORMAL", (_child("CR"),), Kind.NORMAL, _CHILD),
+    StudyPlan(4, "PNEUMONIA", (_child("DX", JPEG2000Lossless),), Kind.CONSOLIDATION, _CHILD),
+    StudyPlan(5, "HAND", (Film("hand", "DX", ExplicitVRLittleEndian),)),
+    StudyPlan(6, "NORMAL", (_dx(JPEG2000Lossless), _SIDE), Kind.NORMAL, _FEMALE),
+    StudyPlan(7, "TUBERCULOSIS", (_cr(JPEGLosslessSV1, inverse=True),), Kind.CAVITIES, _MALE),
+    StudyPlan(8, "NORMAL", (_SC,), Kind.NORMAL, _MALE),
+    StudyPlan(9, "VIRAL", (_child("DX", RLELossless),), Kind.INTERSTITIAL, _CHILD),
+    StudyPlan(10, "DOCUMENT", (Film("page", "SC", ExplicitVRLittleEndian, rows=1754, columns=1240, bits=8),)),
+    StudyPlan(11, "COVID", (_dx(inverse=True),), Kind.GROUND_GLASS, _FEMALE),
+    StudyPlan(12, "NORMAL", (_cr(ImplicitVRLittleEndian, inverse=True),), Kind.NORMAL, _MALE, "STAT"),
+    StudyPlan(13, "EFFUSION", (_dx(JPEGLSLossless), _SIDE), Kind.EFFUSION, _MALE),
+    StudyPlan(14, "NORMAL", (_child("DX", HTJ2KLossless, bits=16),), Kind.NORMAL, _CHILD),
+    StudyPlan(
+        15, "PNEUMONIA", (_child("CR", JPEGLosslessSV1, inverse=True),), Kind.CONSOLIDATION, _CHILD, "STAT"
+    ),
+    StudyPlan(16, "KNEE", (Film("knee", "CR", JPEGLSLossless, rows=2140, columns=1760),)),
+    StudyPlan(17, "TUBERCULOSIS", (_dx(RLELossless),), Kind.CAVITIES, _FEMALE),
+    StudyPlan(18, "NORMAL", (_dx(JPEGLSLossless),), Kind.NORMAL, _FEMALE, "HIGH"),
+    StudyPlan(19, "COVID", (_cr(JPEG2000Lossless), _cr(JPEG2000Lossless, take=1)), Kind.GROUND_GLASS, _MALE),
+    StudyPlan(20, "LARGE HEART", (_TALL_SC,), Kind.LARGE_HEART, _FEMALE),
+    StudyPlan(21, "LATERAL", (_SIDE,)),
+    StudyPlan(22, "VIRAL", (_child("CR", ImplicitVRLittleEndian),), Kind.INTERSTITIAL, _CHILD),
+    StudyPlan(23, "PHANTOM", (Film("pattern", "CR", ExplicitVRLittleEndian, rows=2140, columns=1760),)),
+    StudyPlan(24, "NORMAL", (_child("DX", inverse=True), _child("DX", take=1)), Kind.NORMAL, _CHILD),
 )

@@ -39,9 +39,7 @@ def _shell(
 
 def ribs(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
     """Return the ribs of both sides; the back ends nearly level, the front ends falling to the middle."""
-    parts = [
-        _rib(canvas, patient, number, side, rng) for number in range(_RIBS) for side in (-1.0, 1.0)
-    ]
+    parts = [_rib(canvas, patient, number, side, rng) for number in range(_RIBS) for side in (-1.0, 1.0)]
     x, y, volume = (np.concatenate(column) for column in zip(*parts, strict=True))
     return canvas.splat(x, y - 0.0, volume)
 
@@ -52,7 +50,7 @@ def _rib(
     spacing = (1.02 if patient.child else 1.06) / 10.5
     start = -0.055 + number * spacing + rng.normal(0, 0.004)
     drop = patient.rib_drop * (0.8 + 0.2 * min(1.0, number / 4)) * (1.0 + rng.normal(0, 0.03))
-    last = 2.25 if number < 7 else 2.25 - 0.25 * (number - 6)
+    last = min(2.25, 1.85 + 0.2 * number) if number < 7 else 2.25 - 0.25 * (number - 6)
     points = int(1.6 * canvas.height * patient.half * 2.2)
     theta = np.linspace(0.06, last, points)
     level = start + drop * (1 - np.cos(theta)) / 2 - 0.016 * np.sin(np.clip(theta * 1.5, 0, np.pi)) ** 2
@@ -68,7 +66,11 @@ def _rib(
     path = np.stack([x, y, z], 1)
     outward = np.stack([side * np.sin(theta), np.zeros(points), np.cos(theta)], 1)
     size = 0.0108 * (1.0 if not patient.child else 1.2) * (0.85 + 0.15 * np.sin(np.pi * (number + 1) / 12))
-    width = size * (0.62 + 0.38 * np.clip((theta - 0.06) / 0.5, 0, 1)) * (1 + 0.22 * (theta > 1.7) * (theta - 1.7))
+    width = (
+        size
+        * (0.62 + 0.38 * np.clip((theta - 0.06) / 0.5, 0, 1))
+        * (1 + 0.22 * (theta > 1.7) * (theta - 1.7))
+    )
     width = width * np.clip((last - theta) / 0.02, 0.3, 1)
     depth = np.full(points, 0.0068 if not patient.child else 0.0115)
     return _shell(path, outward, width, depth, rng)
@@ -88,7 +90,7 @@ def clavicles(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map
         x, y = patient.centre + s * patient.half, patient.top + q * patient.tall
         path = np.stack([x, y, 0 * x], 1)
         out = np.tile(np.array([0.0, 0.0, 1.0]), (len(t), 1))
-        width = 0.0105 + 0.007 * np.exp(-(t / 0.10) ** 2) - 0.001 * np.sin(np.pi * t)
+        width = 0.0105 + 0.007 * np.exp(-((t / 0.10) ** 2)) - 0.001 * np.sin(np.pi * t)
         width *= 1.0 if not patient.child else 0.9
         parts.append(_shell(path, out, width, np.full(len(t), inner * 0.15), rng))
     x, y, volume = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -106,16 +108,15 @@ def spine(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
         pitch = pitch0 * (0.82 + 0.38 * np.clip(y, 0, 1))
         half = (0.030 if not patient.child else 0.041) * (0.85 + 0.30 * np.clip(y, 0, 1))
         cx = patient.centre + bend * np.sin(3 * y) - patient.tilt * (y - 0.5)
-        _vertebra(canvas, total, (cx, y), half, pitch, rng)
+        rows, vertebra = _vertebra(canvas, (cx, y), half, pitch)
+        total[rows] += vertebra * np.float32(rng.uniform(0.92, 1.05))
         y += pitch
         number += 1
     return total
 
 
-def _vertebra(
-    canvas: Canvas, total: Map, centre: tuple[float, float], half: float, pitch: float, rng: np.random.Generator
-) -> None:
-    """Add one vertebra to `total`, touching only the rows near it."""
+def _vertebra(canvas: Canvas, centre: tuple[float, float], half: float, pitch: float) -> tuple[slice, Map]:
+    """Return one vertebra and the rows on which it lies."""
     rows = slice(
         max(0, int((centre[1] - 1.2 * pitch) * canvas.height)),
         max(1, int((centre[1] + 1.6 * pitch) * canvas.height)),
@@ -123,17 +124,23 @@ def _vertebra(
     x, y = canvas.x - centre[0], canvas.y[rows] - centre[1]
     waist = half * (0.88 + 0.12 * (2 * y / pitch) ** 2)
     body = step(waist - np.abs(x), 0.006) * step(0.42 * pitch - np.abs(y), 0.006)
-    plate = body * (np.exp(-(((np.abs(y) - 0.40 * pitch) / 0.0022) ** 2)) + 0.5 * np.exp(-(((np.abs(x) - waist) / 0.003) ** 2)))
-    sheet = 0.010 * body + 0.010 * plate
+    plate = body * (
+        np.exp(-(((np.abs(y) - 0.40 * pitch) / 0.0022) ** 2))
+        + 0.5 * np.exp(-(((np.abs(x) - waist) / 0.003) ** 2))
+    )
+    sheet = 0.007 * body + 0.010 * plate
     for side in (-1, 1):
         u, v = (x - side * 0.66 * half) / (0.20 * half), (y + 0.12 * pitch) / (0.26 * pitch)
         ring = np.exp(-(((np.hypot(u, v) - 0.9) / 0.25) ** 2))
         sheet = sheet + 0.007 * ring
-        u, v = (x - side * 1.45 * half) / (0.75 * half), (y + 0.16 * pitch + 0.10 * (np.abs(x) - half)) / (0.17 * pitch)
+        u, v = (
+            (x - side * 1.45 * half) / (0.75 * half),
+            (y + 0.16 * pitch + 0.10 * (np.abs(x) - half)) / (0.17 * pitch),
+        )
         sheet = sheet + 0.006 * step(1 - np.hypot(u, v), 0.4)
     u, v = x / (0.13 * half), (y - 0.40 * pitch) / (0.42 * pitch)
     sheet = sheet + 0.010 * step(1 - np.hypot(u, v), 0.5)
-    total[rows] += (sheet * rng.uniform(0.92, 1.05)).astype(np.float32)
+    return rows, np.asarray(sheet, np.float32)
 
 
 def shoulders(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
@@ -180,7 +187,7 @@ def _blade(canvas: Canvas, patient: Patient, side: float, rng: np.random.Generat
     plate = step(inside, 0.008)
     rim = np.exp(-(((inside - 0.004) / 0.004) ** 2)) * plate
     ridge = canvas.capsule((jx - side * 0.10 * scale, jy + 0.035), (jx + side * 0.015, jy - 0.025), 0.007)
-    return (0.0045 * plate + 0.012 * rim + 0.9 * ridge).astype(np.float32)
+    return np.asarray((0.0045 * plate + 0.012 * rim + 0.9 * ridge), np.float32)
 
 
 def _humerus(canvas: Canvas, patient: Patient, side: float) -> Map:
@@ -189,4 +196,4 @@ def _humerus(canvas: Canvas, patient: Patient, side: float) -> Map:
     head = canvas.ellipsoid((x + side * 0.022, y + 0.012), (0.034 * scale, 0.036 * scale), 0.030 * scale)
     outer = canvas.capsule((x + side * 0.026, y + 0.012), end, 0.019 * scale)
     inner = canvas.capsule((x + side * 0.026, y + 0.012), end, 0.011 * scale)
-    return 0.75 * head + 0.8 * outer - 0.75 * inner
+    return np.asarray(0.75 * head + 0.8 * outer - 0.75 * inner, np.float32)

@@ -72,8 +72,8 @@ def wrap(picture: Map, plan: StudyPlan, number: int, seed: int) -> bytes:
 def _samples(picture: Map, film: Film) -> Samples:
     top = (1 << film.bits) - 1
     shown = 1 - picture if film.inverse else picture
-    kind = np.uint8 if film.bits == 8 else np.uint16
-    return np.round(np.clip(shown, 0, 1) * top).astype(kind)
+    level = np.round(np.clip(shown, 0, 1) * top)
+    return level.astype(np.uint8) if film.bits == 8 else level.astype(np.uint16)
 
 
 def _identify(dataset: FileDataset, plan: StudyPlan, number: int, seed: int) -> None:
@@ -125,7 +125,9 @@ def _study(dataset: FileDataset, plan: StudyPlan, seed: int) -> None:
 
 def _image(dataset: FileDataset, film: Film) -> None:
     dataset.ImageType = ["DERIVED", "SECONDARY"] if film.form == "SC" else ["ORIGINAL", "PRIMARY", ""]
-    dataset.Modality = "OT" if film.form == "SC" and film.scene == "page" else {"SC": "CR"}.get(film.form, film.form)
+    dataset.Modality = (
+        "OT" if film.form == "SC" and film.scene == "page" else {"SC": "CR"}.get(film.form, film.form)
+    )
     dataset.SeriesDescription = f"SYNTHETIC {film.scene}"
     dataset.ImageComments = _NOTICE
     dataset.BurnedInAnnotation = "NO"
@@ -146,7 +148,6 @@ def _image(dataset: FileDataset, film: Film) -> None:
     if not body_part or (body_part != "CHEST" and film.form != "DX"):
         # Type 2C: empty where it is not known whether the part is one of a pair (PS3.3 C.7.3.1).
         dataset.Laterality = "R" if film.scene == "knee" else ""
-
 
 
 def view_of(film: Film, plan: StudyPlan) -> str:
@@ -189,5 +190,9 @@ def _dx(dataset: FileDataset, film: Film, plan: StudyPlan) -> None:
 
 def _item(code: Code) -> Dataset:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = (
+        code.value,
+        code.scheme_designator,
+        code.meaning,
+    )
     return item

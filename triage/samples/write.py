@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from triage.samples.canvas import Canvas, Map, enlarge
 from triage.samples.draw import frontal, patient_of
 from triage.samples.elsewhere import SCENES
-from triage.samples.plan import EDITION, STUDIES, Film, StudyPlan
+from triage.samples.plan import STUDIES, Film, StudyPlan
 from triage.samples.wrap import uid, wrap
 
 _PROCESSES = 2
@@ -47,23 +48,28 @@ def write(folder: Path, seed: int = 1, progress: Callable[[int, int], None] | No
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [(plan, number) for plan in STUDIES for number in range(len(plan.films))]
     samples = [_describe(folder, plan, number, seed) for plan, number in wanted]
-    total = len(wanted)
-    if _present(folder, samples, seed):
-        if progress:
-            progress(total, total)
-        return samples
+    known = _known(folder, seed)
+    missing = [
+        (sample.path, plan, number)
+        for sample, (plan, number) in zip(samples, wanted, strict=True)
+        if known.get(sample.path.name) != _size(sample.path)
+    ]
+    present = len(samples) - len(missing)
+    if progress and present:
+        progress(present, len(samples))
+    if missing:
+        _draw_all(missing, seed, lambda done: progress(present + done, len(samples)) if progress else None)
+        _remember(folder, samples, seed)
+    return samples
+
+
+def _draw_all(missing: list[tuple[Path, StudyPlan, int]], seed: int, drawn: Callable[[int], None]) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(_PROCESSES, mp_context=context) as pool:
-        jobs = [
-            pool.submit(_write_one, sample.path, plan, number, seed)
-            for sample, (plan, number) in zip(samples, wanted, strict=True)
-        ]
+        jobs = [pool.submit(_write_one, path, plan, number, seed) for path, plan, number in missing]
         for done, job in enumerate(as_completed(jobs), start=1):
             job.result()
-            if progress:
-                progress(done, total)
-    _remember(folder, samples, seed)
-    return samples
+            drawn(done)
 
 
 def _describe(folder: Path, plan: StudyPlan, number: int, seed: int) -> Sample:
@@ -105,21 +111,32 @@ def _write_one(path: Path, plan: StudyPlan, number: int, seed: int) -> None:
     part.replace(path)
 
 
-def _manifest(samples: list[Sample], seed: int) -> dict[str, object]:
-    rows = [{**asdict(s), "path": s.path.name, "bytes": s.path.stat().st_size} for s in samples]
-    return {"edition": EDITION, "seed": seed, "samples": rows}
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
-def _present(folder: Path, samples: list[Sample], seed: int) -> bool:
-    """Return whether the folder holds these very samples, whole."""
+def _made_by() -> str:
+    """Return a digest of the code that draws: other code, other pictures."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _known(folder: Path, seed: int) -> dict[str, int]:
+    """Return the sizes of the files that this code wrote into the folder from this seed."""
     try:
         stored = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        return bool(stored == _manifest(samples, seed))
     except (FileNotFoundError, ValueError):
-        return False
+        return {}
+    mine = stored.get("made_by") == _made_by() and stored.get("seed") == seed
+    return dict(stored["bytes"]) if mine else {}
 
 
 def _remember(folder: Path, samples: list[Sample], seed: int) -> None:
+    sizes = {sample.path.name: _size(sample.path) for sample in samples}
     part = folder / f"{_MANIFEST}.part"
-    part.write_text(json.dumps(_manifest(samples, seed), indent=1), encoding="utf-8")
+    part.write_text(
+        json.dumps({"made_by": _made_by(), "seed": seed, "bytes": sizes}, indent=1), encoding="utf-8"
+    )
     part.replace(folder / _MANIFEST)
