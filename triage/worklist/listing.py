@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from triage.domain.entry import EntryState
 from triage.domain.finding import Outcome
 from triage.domain.study import StudyState
-from triage.errors import TriageError
+from triage.errors import TriageError, UnknownStudy
 from triage.store import assessments, entries, instances, orders, policies, results, studies
 from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Instance, Study
 from triage.store.types import from_micros, to_micros
@@ -320,7 +320,7 @@ def why(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
     entry = session.get(Entry, row.id)
     if entry is None:
         msg = "This study has no radiograph and so no place in the reading list."
-        raise studies.UnknownStudy(msg)
+        raise UnknownStudy(msg)
     return {
         "study_instance_uid": study_uid,
         "position": entries.position(session, entry),

@@ -1,0 +1,39 @@
+"""Finding a patient's studies in the list by name, ID or accession number."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from triage.domain.entry import EntryState
+from triage.store import entries
+from triage.store.tables import Entry, Study
+from triage.worklist import listing
+
+
+def search(session: Session, text: str, now: datetime, limit: int = 50) -> list[dict[str, Any]]:
+    """Return the entries whose patient name, patient ID or accession number holds every word of `text`.
+
+    Unread ones come first, in reading order; then read ones, newest first.
+    """
+    query = select(Entry, Study).join(Study, Study.id == Entry.study_id)
+    words = text.replace(",", " ").replace("^", " ").split()
+    if not words:
+        return []
+    for word in words[:6]:
+        columns = (Study.patient_name, Study.patient_id, Study.accession_number, Study.study_uid)
+        query = query.where(or_(*(column.icontains(word, autoescape=True) for column in columns)))
+    unread = Entry.state.in_((EntryState.WAITING, EntryState.CLAIMED))
+    first = query.where(unread).order_by(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
+    found = [(row[0], row[1]) for row in session.execute(first.limit(limit))]
+    if len(found) < limit:
+        rest = query.where(~unread).order_by(Entry.study_id.desc()).limit(limit - len(found))
+        found += [(row[0], row[1]) for row in session.execute(rest)]
+    films = listing._deciding_films(session, [study.id for _, study in found])
+    return [
+        listing._item(entry, study, films.get(study.id, ()), now, entries.position(session, entry))
+        for entry, study in found
+    ]
