@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
@@ -22,6 +23,9 @@ from pydicom.uid import (
 
 from triage.assess.errors import PixelError
 from triage.domain.finding import NotEvaluated
+
+# pydicom's complaints about a value quote the value; patients must not reach the log
+config.settings.reading_validation_mode = config.IGNORE
 
 PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = frozenset({0x7FE00008, 0x7FE00009})

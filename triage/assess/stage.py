@@ -40,6 +40,7 @@ class AssessStage:
         db: Database,
         queue: Queue,
         classifier: Classifier,
+        *,
         spool: Path,
         clock: Callable[[], datetime],
         policy: Callable[[Session], Policy],

@@ -1,0 +1,69 @@
+"""Where in the film the network looked for a finding: GradCAM++ by MONAI. Off by default in the service.
+
+A heat map is no localisation of a disease: it shows what moved the number, nothing more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.visualize import GradCAMpp
+
+from triage.assess.classifier import Judged
+from triage.assess.engines.torch_engine import load_network
+from triage.assess.registry import Model
+from triage.domain.finding import CLASSES, Finding, FindingState
+
+Map = npt.NDArray[np.float32]
+
+#: The last activation before global pooling, in MONAI's DenseNets.
+_LAYER = "class_layers.relu"
+_SIDE = 512
+#: How much of an overlay is heat map at its hottest.
+_OPACITY = 0.45
+
+
+class Explainer:
+    """Heat maps of one model; loads the network by torch, since no other engine has gradients."""
+
+    def __init__(self, model: Model, network: torch.nn.Module | None = None) -> None:
+        """Load the model's network, or take another of the same architecture (to see what changes)."""
+        self._size = model.size
+        self._cam = GradCAMpp(nn_module=network or load_network(model), target_layers=_LAYER)
+
+    def map(self, prepared: npt.NDArray[np.float32], finding: Finding) -> Map:
+        """Return what moved a finding's logit, float32 [S, S] from 0 (nothing) to 1 (most)."""
+        picture = torch.from_numpy(np.ascontiguousarray(prepared))[None].float()
+        heat = self._cam(x=picture, class_idx=CLASSES.index(finding))[0, 0]
+        heat = np.asarray(heat.detach().cpu().numpy() if hasattr(heat, "detach") else heat, np.float32)
+        span = float(heat.max() - heat.min())
+        return (heat - heat.min()) / span if span > 0 else np.zeros_like(heat)
+
+    def write(self, judged: Judged, folder: Path, stem: str) -> list[Path]:
+        """Write an overlay PNG for each finding that is present or undetermined; return their paths."""
+        if judged.film is None or judged.prepared is None:
+            return []
+        written = []
+        for result in judged.assessment.findings:
+            if result.state is FindingState.ABSENT:
+                continue
+            picture = overlay(judged.film.reduced(_SIDE), self.map(judged.prepared, result.finding))
+            path = folder / f"{stem}.{result.finding}.png"
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), picture)
+            written.append(path)
+        return written
+
+
+def overlay(picture: npt.NDArray[np.float32], heat: Map) -> npt.NDArray[np.uint8]:
+    """Return the film with its heat map over it, uint8 [H, W, 3] in blue, green, red."""
+    rows, columns = picture.shape
+    heat = cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO).astype(np.float32)
+    grey = np.repeat((picture * 255)[..., None], 3, axis=2)
+    share = (heat * _OPACITY)[..., None]
+    return np.clip(grey * (1 - share) + colours * share, 0, 255).astype(np.uint8)
