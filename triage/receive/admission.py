@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
@@ -82,3 +84,23 @@ class Admission:
         if not self.rules:
             return PeerRule() if ip_address(host).is_loopback else None
         return next((rule for rule in self.rules if rule.matches(calling, host)), None)
+
+
+class RateLimit:
+    """Spreads the objects of a peer: `wait` returns when the next one may begin. Thread-safe."""
+
+    def __init__(self, per_second: float) -> None:
+        """Let the first object begin at once."""
+        self._interval = 1.0 / per_second
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Hold the caller back until its turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(self._next, now)
+            self._next = turn + self._interval
+        if turn > now:
+            # Not reading on is what slows the sender down: TCP tells it.
+            threading.Event().wait(turn - now)

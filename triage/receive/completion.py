@@ -106,7 +106,7 @@ class Completion:
         with self._changed:
             self._open[sender.association] = ((sender.ae_title, sender.host), False)
 
-    def busy(self, sender: Sender, busy: bool) -> None:  # noqa: FBT001 - a state, not a switch
+    def busy(self, sender: Sender, *, busy: bool) -> None:
         """Note that an association is, or is no longer, in the middle of an object."""
         with self._changed:
             if sender.association in self._open:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.util import find_spec
 
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
 
-_VERIFICATION = "1.2.840.10008.1.1"
+from triage.receive.parse import is_uid
+
+VERIFICATION = "1.2.840.10008.1.1"
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _DICOM_ROOT = "1.2.840.10008."
 
@@ -42,17 +45,25 @@ _VIDEO = tuple(f"1.2.840.10008.1.2.4.{tail}" for tail in range(100, 109))
 TRANSFER_SYNTAXES = (*_NATIVE_FIRST, *_LOSSLESS, *_LOSSY, *_JPEG_EXTENDED, *_BIG_ENDIAN, *_VIDEO)
 
 
-def is_storage_like(abstract_syntax: str) -> bool:
-    """Return whether an unknown class is one to keep: a storage class of the standard, or a private one."""
+#: Storage classes that pynetdicom knows, and so can serve on the ordinary path.
+_KNOWN = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+
+
+def is_kept(abstract_syntax: str, *, unknown_too: bool) -> bool:
+    """Return whether objects of a class are taken: every storage class, and with `unknown_too` private ones.
+
+    An auto-route must not fail as a whole for one object that nobody here has heard of.
+    """
+    if abstract_syntax == VERIFICATION or abstract_syntax in _KNOWN:
+        return True
+    if not unknown_too or not is_uid(abstract_syntax):
+        return False
     return abstract_syntax.startswith(_STORAGE_ROOT) or not abstract_syntax.startswith(_DICOM_ROOT)
 
 
-def storage_context(abstract_syntax: str) -> PresentationContext:
-    """Return what we offer for one storage class."""
+@lru_cache(maxsize=512)
+def offer(abstract_syntax: str) -> PresentationContext:
+    """Return what we offer for one class; shared, never to be changed."""
+    if abstract_syntax == VERIFICATION:
+        return build_context(VERIFICATION)
     return build_context(abstract_syntax, list(TRANSFER_SYNTAXES))
-
-
-def supported() -> list[PresentationContext]:
-    """Return everything that we offer unasked: verification and every storage class of the standard."""
-    names = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
-    return [build_context(_VERIFICATION), *(storage_context(name) for name in names)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pydicom._dicom_dict import DicomDictionary
 
-from triage.receive.source import Exhausted, Source
+from triage.receive.source import ExhaustedError, Source
 from triage.receive.verdict import Refused, Status
 
 #: Nesting of sequences beyond which no object is real; pydicom recurses, so this protects every later reader.
@@ -81,7 +81,7 @@ class Walk:
         try:
             while self._step():
                 pass
-        except Exhausted as error:
+        except ExhaustedError as error:
             # What follows the pixels is padding or rubbish that no reader needs.
             if self.found.pixel_bytes is None or len(self._stack) > 1:
                 msg = (
@@ -96,7 +96,9 @@ class Walk:
         position = self._source.position
         if frame.end is not None and position >= frame.end:
             if position > frame.end:
-                raise Refused(Status.UNREADABLE, "A sequence of the data set holds an item longer than itself.")
+                raise Refused(
+                    Status.UNREADABLE, "A sequence of the data set holds an item longer than itself."
+                )
             self._stack.pop()
             return True
         if len(self._stack) == 1 and self._source.ended():
@@ -132,7 +134,7 @@ class Walk:
             return None
         left = self._source.left()
         if left is not None and length > left:
-            raise Exhausted(length - left)
+            raise ExhaustedError(length - left)
         return self._source.position + length
 
     def _element(self, frame: _Frame, tag: int) -> None:
@@ -145,7 +147,7 @@ class Walk:
         vr, length = self._vr_and_length(frame)
         if tag in _PIXELS and len(self._stack) == 1:
             self._pixels(length)
-        elif self._is_sequence(frame, tag, vr, length):
+        elif self._is_sequence(tag, vr, length):
             implicit = frame.implicit or vr == b"UN"
             self._push(_Frame(True, self._end(length), implicit, tag))
         elif length == UNDEFINED:
@@ -165,7 +167,7 @@ class Walk:
         return vr, self._short.unpack(head[2:])[0]
 
     @staticmethod
-    def _is_sequence(frame: _Frame, tag: int, vr: bytes, length: int) -> bool:
+    def _is_sequence(tag: int, vr: bytes, length: int) -> bool:
         if vr == b"SQ":
             return True
         if length == UNDEFINED:

@@ -36,4 +36,4 @@ def _contradict(one: str, other: str) -> bool:
 
 
 def _letters(name: str) -> str:
-    return _SEPARATORS.sub(" ", name.split("=")[0]).strip().casefold()
+    return _SEPARATORS.sub(" ", name.split("=", maxsplit=1)[0]).strip().casefold()

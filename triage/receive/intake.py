@@ -59,7 +59,7 @@ class Arrival:
 class Intake:
     """Takes objects from every door; `accept` answers only for what is durable. Thread-safe."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of one whole, wired in one place
         self,
         db: Database,
         queue: Queue,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydicom.datadict import tag_for_keyword
 
@@ -44,7 +45,11 @@ def _tag(keyword: str) -> int:
 
 
 _CODE, _MEANING = _tag("CodeValue"), _tag("CodeMeaning")
-_VIEW, _REGION, _REQUEST = _tag("ViewCodeSequence"), _tag("AnatomicRegionSequence"), _tag("RequestAttributesSequence")
+_VIEW, _REGION, _REQUEST = (
+    _tag("ViewCodeSequence"),
+    _tag("AnatomicRegionSequence"),
+    _tag("RequestAttributesSequence"),
+)
 _PRIORITY = _tag("RequestedProcedurePriority")
 
 #: Fields of `Header` that are one attribute at the top of the data set, and the longest text kept of each.
@@ -135,7 +140,7 @@ class _Fields:
 
     def __init__(self, found: Walked, *, big_endian: bool) -> None:
         self.found = found
-        self._order = "big" if big_endian else "little"
+        self._order: Literal["big", "little"] = "big" if big_endian else "little"
         self._encodings = text.encodings(self._bytes(0, _CHARSET))
 
     def _bytes(self, parent: int, tag: int) -> bytes:
@@ -155,7 +160,7 @@ class _Fields:
             return default
         if raw.vr in (b"IS", b"DS") or keyword == "NumberOfFrames":
             return self._whole(raw, default)
-        return int.from_bytes(raw.value[:4] if raw.vr in (b"UL", b"SL") else raw.value[:2], self._order)  # type: ignore[arg-type]
+        return int.from_bytes(raw.value[:4] if raw.vr in (b"UL", b"SL") else raw.value[:2], self._order)
 
     @staticmethod
     def _whole(raw: Raw, default: int) -> int:
@@ -167,19 +172,19 @@ class _Fields:
         return tuple(part.strip() for part in said.split("\\")) if said else ()
 
     def header(self, claim: Claim) -> Header:
-        known = {
+        known: dict[str, Any] = {
             name: text.decode(
                 self._bytes(0, tag), self._encodings, person=name == "patient_name", limit=limit
             )
             for name, (tag, limit) in _TEXT_TAGS.items()
         }
-        priority = (
-            self.word(_PRIORITY) or self.word(_PRIORITY, _REQUEST) or self.word(_STUDY_PRIORITY)
-        )
+        priority = self.word(_PRIORITY) or self.word(_PRIORITY, _REQUEST) or self.word(_STUDY_PRIORITY)
+        uids: dict[str, Any] = {name: self.uid(tag) for name, tag in _UIDS.items()}
+        lists: dict[str, Any] = {name: self.texts(tag) for name, tag in _LISTS.items()}
         return Header(
-            **{name: self.uid(tag) for name, tag in _UIDS.items()},
-            **known,  # type: ignore[arg-type]
-            **{name: self.texts(tag) for name, tag in _LISTS.items()},  # type: ignore[arg-type]
+            **uids,
+            **known,
+            **lists,
             transfer_syntax_uid=claim.transfer_syntax_uid,
             requested_priority=priority,
             view_code=self.word(_CODE, _VIEW),

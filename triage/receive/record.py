@@ -116,7 +116,13 @@ class Recorder:
             entries.step(session, entry, EntryStep.RESTORE, now, actor="receive", cause="new image")
         session.flush()
         entries.rerank(
-            session, study, self._policy(session), now, verb="received", cause="another object", actor="receive"
+            session,
+            study,
+            self._policy(session),
+            now,
+            verb="received",
+            cause="another object",
+            actor="receive",
         )
 
 
@@ -165,6 +171,4 @@ def _person_of_study(study: Study) -> Person:
 
 
 def _person_of_header(header: Header) -> Person:
-    return Person(
-        header.patient_id, header.patient_id_issuer, header.patient_birth_date, header.patient_name
-    )
+    return Person(header.patient_id, header.patient_id_issuer, header.patient_birth_date, header.patient_name)

@@ -11,7 +11,7 @@ _WINDOW = 1 << 16
 _INFLATED_LIMIT = 512 << 20
 
 
-class Exhausted(Exception):
+class ExhaustedError(Exception):
     """Fewer bytes are there than were asked for; `missing` counts them."""
 
     def __init__(self, missing: int) -> None:
@@ -26,10 +26,10 @@ class Source(Protocol):
     position: int
 
     def take(self, count: int) -> bytes:
-        """Return the next `count` bytes, or raise `Exhausted`."""
+        """Return the next `count` bytes, or raise `ExhaustedError`."""
 
     def skip(self, count: int) -> None:
-        """Pass over `count` bytes, or raise `Exhausted`."""
+        """Pass over `count` bytes, or raise `ExhaustedError`."""
 
     def ended(self) -> bool:
         """Return whether no byte is left."""
@@ -55,7 +55,7 @@ class FileSource:
         start = self.position - self._window_at
         if start < 0 or start + count > len(self._window):
             if count > self._size - self.position:
-                raise Exhausted(count - (self._size - self.position))
+                raise ExhaustedError(count - (self._size - self.position))
             self._window = os.pread(self._descriptor, max(count, _WINDOW), self._offset + self.position)
             self._window_at = self.position
             start = 0
@@ -65,7 +65,7 @@ class FileSource:
     def skip(self, count: int) -> None:
         """See `Source`."""
         if count > self._size - self.position:
-            raise Exhausted(count - (self._size - self.position))
+            raise ExhaustedError(count - (self._size - self.position))
         self.position += count
 
     def ended(self) -> bool:
@@ -91,7 +91,7 @@ class DeflatedSource:
         while len(self._buffer) < count:
             piece = self._inflate()
             if not piece:
-                raise Exhausted(count - len(self._buffer))
+                raise ExhaustedError(count - len(self._buffer))
             self._buffer += piece
 
     def _inflate(self) -> bytes:
@@ -111,7 +111,7 @@ class DeflatedSource:
     def take(self, count: int) -> bytes:
         """See `Source`; raises zlib.error for a stream that is none."""
         if self.position + count > _INFLATED_LIMIT:
-            raise Exhausted(self.position + count - _INFLATED_LIMIT)
+            raise ExhaustedError(self.position + count - _INFLATED_LIMIT)
         self._fill(count)
         value, self._buffer = self._buffer[:count], self._buffer[count:]
         self.position += count

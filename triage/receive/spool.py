@@ -6,12 +6,14 @@ nobody ever sees a part of one. Its name is a hash: nothing that a sender says b
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import secrets
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from triage import __version__
@@ -30,7 +32,9 @@ _MEGABYTE = 1 << 20
 class Spool:
     """The folder of received files; refuses new ones while less than `low_water_bytes` are free."""
 
-    def __init__(self, folder: Path, low_water_bytes: int = 0, max_object_bytes: int = 512 * _MEGABYTE) -> None:
+    def __init__(
+        self, folder: Path, low_water_bytes: int = 0, max_object_bytes: int = 512 * _MEGABYTE
+    ) -> None:
         """Make the folders, so that publishing a file later syncs one folder only."""
         self.folder = folder
         self.low_water_bytes = low_water_bytes
@@ -40,6 +44,28 @@ class Spool:
         for number in range(256):
             (folder / f"{number:02x}").mkdir(exist_ok=True)
         _sync_folder(folder)
+        # Held as long as this process lives: see `alone`.
+        self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Give whether no other process writes into this spool, and keep it so meanwhile."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # A failed upgrade may have dropped the shared lock.
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Let another process have the spool to itself."""
+        os.close(self._lock)
 
     def free_bytes(self) -> int:
         """Return how many bytes the file system still has for us."""
@@ -94,6 +120,8 @@ class SpoolFile:
         self.claim = claim
         self.refusal: Refused | None = None
         self.size = 0
+        #: Bytes that came, kept or not.
+        self.received = 0
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._temporary: Path | None = None
@@ -118,12 +146,15 @@ class SpoolFile:
 
     def write(self, piece: memoryview) -> None:
         """Append bytes of the data set."""
+        self.received += len(piece)
         if self.refusal is not None:
             return
         self.size += len(piece)
         if self.size > self._max_bytes:
             megabytes = self._max_bytes // _MEGABYTE
-            self.refusal = Refused(Status.UNREADABLE, f"The object is larger than the {megabytes} MB allowed.")
+            self.refusal = Refused(
+                Status.UNREADABLE, f"The object is larger than the {megabytes} MB allowed."
+            )
             self._drop()
             return
         try:

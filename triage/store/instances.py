@@ -49,3 +49,9 @@ def quarantined(session: Session, limit: int = 100) -> Sequence[Instance]:
     """Return the newest objects that were kept apart, newest first."""
     query = select(Instance).where(Instance.quarantine != "").order_by(Instance.id.desc()).limit(limit)
     return session.scalars(query).all()
+
+
+def paths(session: Session) -> dict[str, int]:
+    """Return every path of the spool that a row names, with the row's id."""
+    query = select(Instance.path, Instance.id).where(Instance.path != "")
+    return {path: number for path, number in session.execute(query)}
