@@ -1,0 +1,146 @@
+"""What `make run` shows: a whole site on this machine, fed by real C-STORE, its list re-ranking live."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom import dcmread
+from pynetdicom import AE
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import func, select
+
+from triage import RESEARCH_USE, app, samples
+from triage.domain.study import StudyState
+from triage.errors import PeerUnreachable
+from triage.settings import Settings, load_policy
+from triage.store import accounts, entries
+from triage.store.database import Database
+from triage.store.tables import Entry, FilmAssessmentRow, Study
+
+#: How many rows of the list fit a terminal.
+_ROWS = 20
+_REFRESH = 0.2  # seconds between two looks at the list
+_PATIENCE = 600.0  # seconds until the demonstration stops waiting for the last assessment
+
+
+def demo_settings(folder: Path, web_port: int, dicom_port: int) -> Settings:
+    """Return the settings of the demonstration: its own folder, loopback, studies complete quickly."""
+    return Settings.model_validate(
+        {
+            "site": {"name": "demonstration", "data_dir": folder},
+            "listener": {"port": dicom_port},
+            "study": {"quiet_seconds": 2},
+            "spool": {"low_water_mb": 256},
+            "web": {"port": web_port},
+        }
+    )
+
+
+def run(folder: Path, web_port: int, dicom_port: int, console: Console) -> app.Service:
+    """Start the service, send the samples and show the list until every film is judged; returns it serving."""
+    settings = demo_settings(folder, web_port, dicom_port)
+    films = _draw(folder / "samples", console)
+    service = app.Service(settings, load_policy(settings), roles=app.roles_of(["all"]), create=True)
+    with console.status("Loading the model ..."):
+        service.start()
+    console.print(f"[b]Page[/b]  {_login_address(service)}  (opens once; log in again with 'triage demo')")
+    for line in service.addresses():
+        console.print(line)
+    _show(service, films, console)
+    console.print(Text(RESEARCH_USE, style="dim"))
+    return service
+
+
+def _draw(folder: Path, console: Console) -> Sequence[samples.Sample]:
+    with _bar(console) as progress:
+        task = progress.add_task("Drawing sample films", total=None)
+        return samples.write(
+            folder, progress=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+
+
+def _bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=console)
+
+
+def _login_address(service: app.Service) -> str:
+    name = f"demonstration-{secrets.token_hex(3)}"
+    with service.db.write() as session:
+        secret = accounts.create_login(session, name, accounts.Role.ADMINISTRATOR, service.clock())
+    return f"{service.web_address()}/login/once/{secret}"
+
+
+def _show(service: app.Service, films: Sequence[samples.Sample], console: Console) -> None:
+    progress = _bar(console)
+    sent = progress.add_task("Sent by C-STORE ", total=len(films))
+    judged = progress.add_task("Studies settled ", total=len({film.study_instance_uid for film in films}))
+    with Live(console=console, refresh_per_second=8) as live:
+
+        def draw() -> None:
+            progress.update(judged, completed=_settled(service.db))
+            live.update(Group(progress, _table(service.db)))
+
+        for film in films:
+            _send(service.dicom_address(), film.path)
+            progress.advance(sent)
+            draw()
+        service.wait_until(lambda: _draw_and_check(draw, service.db, progress, judged), _PATIENCE, _REFRESH)
+        draw()
+
+
+def _draw_and_check(draw: object, db: Database, progress: Progress, task: object) -> bool:
+    draw()  # type: ignore[operator]
+    total = next(t.total for t in progress.tasks if t.id == task)
+    return total is not None and _settled(db) >= total
+
+
+def _send(address: tuple[str, int, str], path: Path) -> None:
+    host, port, title = address
+    film = dcmread(path)
+    sender = AE("DEMO_MODALITY")
+    sender.add_requested_context(film.SOPClassUID, film.file_meta.TransferSyntaxUID)
+    association = sender.associate(host, port, ae_title=title)
+    if not association.is_established:
+        msg = f"The listener on {host}:{port} did not accept the association; see the log."
+        raise PeerUnreachable(msg)
+    try:
+        association.send_c_store(film)
+    finally:
+        association.release()
+
+
+def _settled(db: Database) -> int:
+    done = (StudyState.ASSESSED, StudyState.NOT_EVALUATED, StudyState.FAILED)
+    with db.read() as session:
+        return session.scalar(select(func.count()).select_from(Study).where(Study.state.in_(done))) or 0
+
+
+def _table(db: Database) -> Table:
+    table = Table(title="Reading list", expand=True)
+    for name in ("#", "Patient", "State", "Finding", "Why it stands here"):
+        table.add_column(name, overflow="fold")
+    with db.read() as session:
+        for number, (entry, study) in enumerate(entries.waiting(session, _ROWS), start=1):
+            urgent = "STAT " if entry.band == 0 else ""
+            reason = next((t["sentence"] for t in entry.terms if t["used"]), "in order of arrival")
+            table.add_row(
+                str(number), study.patient_name, study.state.value, _finding(session, entry), urgent + reason
+            )
+    return table
+
+
+def _finding(session: object, entry: Entry) -> str:
+    query = select(FilmAssessmentRow).where(FilmAssessmentRow.study_id == entry.study_id)
+    rows = session.scalars(query).all()  # type: ignore[attr-defined]
+    judged = [row for row in rows if row.any_disease is not None]
+    if not judged:
+        return rows[0].outcome.value if rows else ""
+    worst = max(judged, key=lambda row: row.any_disease or 0.0)
+    return f"{worst.outcome.value} {worst.any_disease:.2f}"
