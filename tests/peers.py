@@ -84,7 +84,9 @@ class Dcmtk:
     def run(self, name: str, *arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a tool to its end; nothing is raised for a bad exit code."""
         command = [self.path(name), *(str(argument) for argument in arguments)]
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+        )
 
     @contextmanager
     def storescp(self, folder: Path, *options: object, port: int = 0) -> Iterator[int]:
