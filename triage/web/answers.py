@@ -1,0 +1,42 @@
+"""Answers without ceremony: JSON as bytes, ETags as revisions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+from fastapi import Request
+from starlette.responses import Response
+
+from triage.web.problems import WebError
+
+_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
+
+
+def json(value: Any, *, status: int = 200, etag: str = "", headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer; times are RFC 3339 in UTC with a Z."""
+    more = dict(headers or {})
+    if etag:
+        more["ETag"] = f'"{etag}"'
+    return Response(orjson.dumps(value, option=_OPTIONS), status, more, media_type="application/json")
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a UTC time as the API writes it."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def expect_match(request: Request, etag: str) -> None:
+    """Refuse a change that was decided on an older state than the present one.
+
+    Raises:
+        WebError: `If-Match` is there and names another ETag (412).
+    """
+    given = request.headers.get("if-match")
+    if given is None or given.strip() == "*":
+        return
+    known = {part.strip().removeprefix("W/").strip('"') for part in given.split(",")}
+    if etag not in known:
+        sentence = "It changed since it was read; read it again and send the new ETag in If-Match."
+        raise WebError("stale", sentence)

@@ -1,0 +1,6 @@
+"""One module for each noun."""
+
+from triage.web.routes import actions, assets, events, health, login, studies, views, worklist
+
+#: Every router, in the order in which addresses are tried.
+ALL = tuple(module.router for module in (health, worklist, studies, actions, events, login, assets, views))

@@ -1,0 +1,53 @@
+// Requests to our own service; a refusal becomes one sentence for the reader.
+
+const csrf = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
+
+export class Refused extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+async function checked(response) {
+  if (response.status === 401) {
+    location.assign("/login");
+    throw new Refused(401, "Your session has ended; log in again.");
+  }
+  if (!response.ok) {
+    let sentence = `The service answered ${response.status}; try again.`;
+    if ((response.headers.get("content-type") ?? "").includes("json")) {
+      const problem = await response.json();
+      sentence = problem.errors?.map((error) => error.sentence).join("; ") || problem.detail || sentence;
+    }
+    throw new Refused(response.status, sentence);
+  }
+  return response;
+}
+
+async function ask(address, options) {
+  let response;
+  try {
+    response = await fetch(address, { credentials: "same-origin", ...options });
+  } catch {
+    throw new Refused(0, "The service does not answer.");
+  }
+  return checked(response);
+}
+
+/** A piece of a page as text; `kind` is "rows" or "panel". */
+export async function fragment(address, kind) {
+  const response = await ask(address, { headers: { "X-Fragment": kind, Accept: "text/html" } });
+  return response.text();
+}
+
+export async function bytes(address) {
+  return (await ask(address, {})).blob();
+}
+
+export async function post(address, body, etag) {
+  const headers = { "X-CSRF-Token": csrf };
+  if (etag) headers["If-Match"] = `"${etag}"`;
+  if (body) headers["Content-Type"] = "application/json";
+  return ask(address, { method: "POST", headers, body: body ? JSON.stringify(body) : undefined });
+}

@@ -1,0 +1,175 @@
+// The page put together: live list, selection, actions, keyboard.
+
+import { post } from "./api.js";
+import { closeAll, opener, tell, prompt } from "./dialogs.js";
+import { bindKeys } from "./keys.js";
+import { listen } from "./live.js";
+import * as list from "./list.js";
+import * as panel from "./panel.js";
+import { localise, setServiceTime, tick } from "./time.js";
+
+setServiceTime(document.body.dataset.now);
+
+const mayRead = document.body.dataset.mayRead === "yes";
+let selected = null; // Study Instance UID
+
+function rowOf(uid) {
+  return list.all().find((row) => row.dataset.uid === uid) ?? null;
+}
+
+function subject() {
+  const element = rowOf(selected) ?? panel.article();
+  if (!element) return null;
+  const { uid, etag, status } = element.dataset;
+  return { uid, etag, status };
+}
+
+function select(row, { focus = true } = {}) {
+  for (const other of list.all()) if (other !== row) other.removeAttribute("aria-current");
+  if (!row) return;
+  row.setAttribute("aria-current", "true");
+  selected = row.dataset.uid;
+  if (focus) row.querySelector(".pick").focus();
+  row.scrollIntoView({ block: "nearest" });
+  panel.show(selected);
+}
+
+function move(step) {
+  const rows = list.all();
+  if (!rows.length) return;
+  const at = rows.findIndex((row) => row.dataset.uid === selected);
+  const next = at < 0 ? 0 : Math.min(rows.length - 1, Math.max(0, at + step));
+  select(rows[next]);
+}
+
+async function act(verb, body, said) {
+  const study = subject();
+  if (!study) return tell("Choose a study first: j and k move.", true);
+  if (!mayRead) return tell("Your role may look, but not change the list.", true);
+  const rows = list.all();
+  const index = rows.findIndex((row) => row.dataset.uid === study.uid);
+  try {
+    await post(`/api/v1/studies/${study.uid}/${verb}`, body, verb === "feedback" ? "" : study.etag);
+    tell(said);
+  } catch (error) {
+    tell(error.message, true);
+  }
+  await list.refresh();
+  panel.renew(study.uid);
+  if (index >= 0 && !rowOf(study.uid)) {
+    const left = list.all();
+    if (left.length) select(left[Math.min(index, left.length - 1)]);
+  }
+}
+
+const claim = () => act("claim", null, "Claimed: it is yours until you release it or it is done.");
+const complete = () => act("complete", null, "Done: the study is read.");
+const release = () => act("release", null, "Released: it waits in its old place.");
+
+async function shift(verb) {
+  if (!subject()) return tell("Choose a study first: j and k move.", true);
+  const ahead = verb === "pin";
+  const given = await prompt({
+    title: ahead ? "Pin ahead" : "Lower",
+    hint: "Everybody who asks why sees the reason and your name.",
+    minutes: ahead ? "Minutes ahead" : "Minutes back",
+    label: "Reason",
+    needed: true,
+  });
+  if (given) await act(verb, { minutes: given.minutes, reason: given.text }, ahead ? "Pinned ahead." : "Lowered.");
+}
+
+async function note() {
+  if (!subject()) return tell("Choose a study first: j and k move.", true);
+  const given = await prompt({ title: "Note", hint: "For the other readers; empty removes it.", label: "Text" });
+  if (given) await act("note", { text: given.text }, "Note kept.");
+}
+
+const deeds = { claim, complete, release };
+const questions = { pin: () => shift("pin"), lower: () => shift("lower"), note };
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.dataset.do) deeds[button.dataset.do]();
+  if (button?.dataset.ask) questions[button.dataset.ask]();
+  if (button?.dataset.feedback) {
+    const agrees = button.dataset.agrees === "yes";
+    act("feedback", { finding: button.dataset.feedback, agrees }, agrees ? "Agreement kept." : "Disagreement kept.");
+  }
+  const row = event.target.closest(".row");
+  const plain = !(event.ctrlKey || event.metaKey || event.shiftKey);
+  if (row && plain && panel.beside() && event.target.closest(".pick")) {
+    event.preventDefault();
+    select(row);
+  }
+});
+
+document.addEventListener("focusin", (event) => {
+  const row = event.target.closest?.(".row");
+  if (row && row.dataset.uid !== selected) select(row, { focus: false });
+});
+
+document.addEventListener("triage:renewed", () => {
+  const row = rowOf(selected);
+  if (row) row.setAttribute("aria-current", "true");
+  const shown = panel.article();
+  if (shown && row && shown.dataset.uid === selected && shown.dataset.etag !== row.dataset.etag) panel.renew(selected);
+});
+
+document.getElementById("logout")?.addEventListener("click", async () => {
+  await post("/logout").catch(() => undefined);
+  location.assign("/login");
+});
+document.getElementById("help-button")?.addEventListener("click", opener("help"));
+
+const places = { w: "/", m: "/mine", n: "/not-evaluated", p: "/problems", h: "/history", s: "/statistics" };
+
+bindKeys({
+  j: () => move(1),
+  k: () => move(-1),
+  ArrowDown: () => move(1),
+  ArrowUp: () => move(-1),
+  Enter: () => selected && rowOf(selected) && location.assign(`/studies/${selected}`),
+  c: claim,
+  d: complete,
+  r: release,
+  p: questions.pin,
+  l: questions.lower,
+  n: note,
+  w: () => panel.why(subject()?.uid),
+  v: () => document.querySelector("[data-viewer]")?.click() ?? tell("No viewer is configured here.", true),
+  i: () => panel.film()?.invert(),
+  "+": () => panel.film()?.zoomTo(panel.film().zoom * 1.25),
+  "-": () => panel.film()?.zoomTo(panel.film().zoom / 1.25),
+  0: () => panel.film()?.reset(),
+  ".": () => list.refresh({ settle: true }),
+  "/": () => document.getElementById("search").focus(),
+  "?": opener("help"),
+  Escape: () => {
+    closeAll();
+    const row = rowOf(selected);
+    if (row) row.querySelector(".pick").focus();
+    else document.activeElement?.blur();
+  },
+}, places);
+
+// A claim is kept alive by the reader's own hand, never by an open tab alone.
+let lastHand = Date.now();
+for (const kind of ["keydown", "pointerdown", "wheel"]) addEventListener(kind, () => { lastHand = Date.now(); }, { passive: true });
+const ALIVE = 4 * 60 * 1000;
+setInterval(() => {
+  if (Date.now() - lastHand > ALIVE) return;
+  const mine = document.querySelectorAll('.row[data-status="claimed"][data-mine="yes"], .panel[data-status="claimed"][data-mine="yes"]');
+  for (const uid of new Set([...mine].map((element) => element.dataset.uid))) {
+    post(`/api/v1/studies/${uid}/claim`).catch(() => undefined);
+  }
+}, ALIVE);
+
+localise(document);
+tick();
+setInterval(tick, 5000);
+panel.start();
+listen(() => {
+  if (list.list) list.refresh();
+  else panel.renew();
+});

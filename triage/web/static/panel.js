@@ -1,0 +1,107 @@
+// One study beside the list, or on its own page.
+
+import { fragment } from "./api.js";
+import { tell } from "./dialogs.js";
+import { Film } from "./film.js";
+import { failed, worked } from "./live.js";
+import { localise } from "./time.js";
+
+const side = document.getElementById("side");
+const whole = side?.dataset.page === "study";
+const wide = matchMedia("(min-width: 100rem)");
+// A reader who steps through the list must not ask for every film on the way.
+const REST = 160; // milliseconds
+
+let shown = null;
+let timer = 0;
+
+export function article() {
+  return side?.querySelector(".panel") ?? null;
+}
+
+/** Whether a study is shown beside the list. */
+export function beside() {
+  return Boolean(side) && !whole && wide.matches;
+}
+
+export function film() {
+  return shown;
+}
+
+function bring() {
+  const section = side.querySelector(".film");
+  if (!section) return;
+  shown = new Film(section);
+  shown.load();
+}
+
+async function read(uid) {
+  const text = await fragment(`/studies/${uid}`, "panel");
+  return new DOMParser().parseFromString(text, "text/html").querySelector(".panel");
+}
+
+export function show(uid) {
+  clearTimeout(timer);
+  if (!beside() || article()?.dataset.uid === uid) return;
+  timer = setTimeout(async () => {
+    try {
+      const fresh = await read(uid);
+      side.replaceChildren(fresh);
+      localise(side);
+      bring();
+    } catch (error) {
+      tell(error.message, true);
+    }
+  }, REST);
+}
+
+/** Read the study again, but leave the film as it is: its window is the reader's. */
+export async function renew(uid = article()?.dataset.uid) {
+  const old = article();
+  if (!old || !uid || old.dataset.uid !== uid) return;
+  try {
+    const fresh = await read(uid);
+    const now = article();
+    if (!now || now.dataset.uid !== uid) return;
+    const had = document.activeElement;
+    const within = now.contains(had) && !had.closest(".film") ? had.dataset : null;
+    fresh.querySelector(".film").replaceWith(now.querySelector(".film"));
+    fresh.classList.toggle("whole", whole);
+    now.replaceWith(fresh);
+    localise(fresh);
+    if (within?.do || within?.ask || within?.feedback) (again(fresh, within) ?? fresh.querySelector(".actions button"))?.focus();
+    if (whole) worked();
+  } catch (error) {
+    if (whole) failed(error.message);
+  }
+}
+
+function again(root, { do: deed, ask, feedback, agrees }) {
+  if (deed) return root.querySelector(`[data-do="${deed}"]`);
+  if (ask) return root.querySelector(`[data-ask="${ask}"]`);
+  return root.querySelector(`[data-feedback="${feedback}"][data-agrees="${agrees}"]`);
+}
+
+/** Show why a study stands where it stands: beside the list, or in a dialog. */
+export async function why(uid) {
+  if (!uid) return tell("Choose a study first: j and k move.", true);
+  const here = article();
+  if (here?.dataset.uid === uid && side.offsetParent !== null) {
+    const section = here.querySelector("[data-why]");
+    section.scrollIntoView({ block: "nearest" });
+    section.focus();
+    return;
+  }
+  try {
+    const terms = (await read(uid)).querySelector("[data-why]");
+    terms.querySelector("h3").remove();
+    document.getElementById("why-body").replaceChildren(...terms.childNodes);
+    document.getElementById("why").showModal();
+  } catch (error) {
+    tell(error.message, true);
+  }
+}
+
+export function start() {
+  if (whole) bring();
+}
