@@ -97,7 +97,8 @@ class DecoderPool:
         bad-geometry when it holds another picture than the header says.
         """
         inner = _agree(frame, codec, geometry)
-        bits = inner.precision if inner else geometry.precision
+        # a JPEG XL stream is only known when decoded; any depth of a film fits 16 bits
+        bits = inner.precision if inner else max(16, geometry.precision) if codec == "jpegxl" else geometry.precision
         dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32)
         shape: tuple[int, ...] = (geometry.rows, geometry.columns)
         if geometry.components > 1:
