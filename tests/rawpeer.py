@@ -62,7 +62,9 @@ def _uid(value: str) -> bytes:
     return raw + b"\0" * (len(raw) % 2)
 
 
-def associate_request(calling: bytes, called: bytes, contexts: Iterable[tuple[str, str]], max_pdu: int) -> bytes:
+def associate_request(
+    calling: bytes, called: bytes, contexts: Iterable[tuple[str, str]], max_pdu: int
+) -> bytes:
     """Return an A-ASSOCIATE-RQ PDU that offers one context for each (class, syntax)."""
     body = struct.pack(">HH", 1, 0) + called.ljust(16)[:16] + calling.ljust(16)[:16] + b"\0" * 32
     body += _item(0x10, b"1.2.840.10008.3.1.1.1")

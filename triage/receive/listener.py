@@ -33,7 +33,8 @@ _config.LOG_HANDLER_LEVEL = "none"
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 # Its errors quote the bytes that it could not read, which may be a patient; ours say what matters.
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+for _name in ("dul", "utils", "association", "acse", "dimse", "service_class", "pdu", "transport"):
+    logging.getLogger(f"pynetdicom.{_name}").setLevel(logging.CRITICAL)
 
 #: What we announce; a sender uses what it can (dcmtk 128 KiB).
 MAX_PDU = 1 << 20

@@ -1,13 +1,4 @@
-"""The fast road below pynetdicom's public surface: everything of that kind is in this module.
-
-As it comes, pynetdicom copies each byte of an object about six times and wakes two threads of every
-association a thousand times a second. Here the thread that owns the socket writes the fragments of a C-STORE
-straight into the spool and answers by itself; whatever else comes over the association (negotiation, C-ECHO,
-N-SET, release, abort) goes through pynetdicom's own code. Both threads wait for events instead of polling.
-
-`available` says whether this pynetdicom is one that this module was written for; if not, the listener uses
-the ordinary path. The same protocol tests run over both.
-"""
+"""The upper layer of an association: waits for events, and streams C-STORE from the socket to the spool."""
 
 from __future__ import annotations
 
@@ -15,24 +6,19 @@ import logging
 import os
 import queue
 import select
-import socket
 import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
-from pynetdicom import evt
-from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from triage.receive import wire
+from triage.receive.fastpath.parts import Announcing, Hooks, failed
 from triage.receive.parse import Claim
 from triage.receive.spool import SpoolFile
 from triage.receive.verdict import Status, Verdict
@@ -49,47 +35,8 @@ _SLOWEST = 1024  # bytes a second
 _large_buffers: deque[bytearray] = deque(maxlen=32)
 
 
-def available() -> bool:
-    """Return whether the installed pynetdicom is one whose inside is known here."""
-    return version("pynetdicom").startswith("3.0.") and hasattr(os, "eventfd")
-
-
-def _failed(error: Exception) -> None:
-    log.error(
-        "an association is aborted", extra={"event": "association_failed", "error": type(error).__name__}
-    )
-
-
-class Hooks(Protocol):
-    """What the listener does with an object, and with a connection that never became an association."""
-
-    def begin(self, assoc: Any, claim: Claim) -> SpoolFile:
-        """Return the file into which the object goes."""
-
-    def finish(self, assoc: Any, file: SpoolFile) -> Verdict:
-        """Return the answer for an object that is all there; never raises."""
-
-    def abandon(self, assoc: Any, file: SpoolFile) -> None:
-        """Forget an object whose sender went away."""
-
-    def turned_away(self, host: str, status: str, sentence: str) -> None:
-        """Note a connection that was closed before it could ask for an association."""
-
-
 class _ClosedError(Exception):
     """The peer closed the connection, or took too long."""
-
-
-class _Announcing(queue.Queue[Any]):
-    """A queue that tells somebody about each new item."""
-
-    def __init__(self, announce: Callable[[], None]) -> None:
-        super().__init__()
-        self._announce = announce
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        super().put(item, block, timeout)
-        self._announce()
 
 
 class _Transfer:
@@ -102,17 +49,17 @@ class _Transfer:
         self.since = time.monotonic()
 
 
-class _FastDul(DULServiceProvider):
+class FastDul(DULServiceProvider):
     """The upper layer of one association: owns the socket, waits for events, streams C-STORE itself."""
 
-    def __init__(self, assoc: FastAssociation, hooks: Hooks) -> None:
+    def __init__(self, assoc: Association, hooks: Hooks) -> None:
         super().__init__(assoc)
         self._hooks = hooks
         self.activity = threading.Event()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.Lock()
-        self.to_provider_queue = _Announcing(self.wake)
-        self.to_user_queue = _Announcing(self.activity.set)
+        self.to_provider_queue = Announcing(self.wake)
+        self.to_user_queue = Announcing(self.activity.set)
         self._small = memoryview(bytearray(_SMALL))
         self._start = self._end = 0
         self._command = b""
@@ -167,11 +114,8 @@ class _FastDul(DULServiceProvider):
                 self._wait()
                 return True
             self.state_machine.do_action(event)
-        except (
-            Exception
-        ) as error:  # the top of the thread: whatever a peer sent, it ends this association only
-            name = type(error).__name__
-            log.error("an association is aborted", extra={"event": "association_failed", "error": name})
+        except Exception as error:  # noqa: BLE001 - the top of the thread: it ends this association only
+            failed(error)
             self._give_up()
             return False
         return True
@@ -416,240 +360,10 @@ class _FastDul(DULServiceProvider):
     def _hand_over(self, context_id: int, control: int, piece: bytes) -> None:
         """Give a fragment of any other message to pynetdicom, as its own DT-2 would."""
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [(context_id, bytes([control]) + piece)]
+        primitive.presentation_data_value_list = [[context_id, bytes([control]) + piece]]  # type: ignore[list-item]
         self.assoc.dimse.receive_primitive(primitive)
 
     def _abandon(self) -> None:
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
             self._hooks.abandon(self.assoc, transfer.file)
-
-
-class _Socket(AssociationSocket):
-    """A socket that may have any file number: select() knows none beyond 1,023."""
-
-    @property
-    def ready(self) -> bool:
-        """Return whether there is something to read, or an end to be noticed."""
-        if self.socket is None or not self._is_connected:
-            return False
-        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
-            return True
-        try:
-            poller = select.poll()
-            poller.register(self.socket, select.POLLIN)
-            return bool(poller.poll(0))
-        except (OSError, ValueError):
-            self.event_queue.put("Evt17")
-            return False
-
-
-class FastAssociation(Association):
-    """An acceptor whose two threads sleep while nothing happens."""
-
-    dul: _FastDul
-
-    def __init__(self, server: FastServer) -> None:
-        """Prepare one association of `server`."""
-        self._seat = server
-        super().__init__(server.ae, MODE_ACCEPTOR)
-        self._server = server
-        self.dul = _FastDul(self, server.hooks)
-        self.dimse.msg_queue = _Announcing(self.dul.activity.set)
-        # The timers belong to the new upper layer.
-        self.acse_timeout, self.dimse_timeout = server.ae.acse_timeout, server.ae.dimse_timeout
-        self.network_timeout = server.ae.network_timeout
-
-    def kill(self) -> None:
-        """End both threads."""
-        self._kill = True
-        self.dul.activity.set()
-        self.dul.wake()
-        super().kill()
-
-    def run_reactor(self) -> None:
-        """Serve until the end, then give the seat back."""
-        try:
-            super().run_reactor()
-        except Exception as error:  # noqa: BLE001 - the top of the thread: a request that breaks negotiation
-            _failed(error)
-            self.cut()
-            self.kill()
-        finally:
-            self._seat.left(self)
-
-    def _run_reactor(self) -> None:
-        while not self._kill:
-            self.dul.activity.clear()
-            context_id, message = self.dimse.get_msg(block=False)
-            if message is not None and context_id is not None:
-                self._serve_request(message, context_id)
-                continue
-            if self._ended():
-                self.kill()
-                return
-            timer = self.dul._idle_timer
-            limit = None if timer.timeout is None else max(timer.remaining, 0.0) + 0.01
-            self.dul.activity.wait(limit)
-
-    def _ended(self) -> bool:
-        """Return whether the association is over; as in pynetdicom's own loop."""
-        if self.is_established and self.acse.is_release_requested():
-            self.acse.send_release(is_response=True)
-            self.is_released, self.is_established = True, False
-            evt.trigger(self, evt.EVT_RELEASED, {})
-            return True
-        if self.acse.is_aborted():
-            self.dul.receive_pdu(wait=False)
-            self.is_aborted, self.is_established = True, False
-            evt.trigger(self, evt.EVT_ABORTED, {})
-            return True
-        if not self.dul.is_alive():
-            return True
-        if self.dul.idle_timer_expired():
-            log.info("an idle association is aborted", extra={"event": "association_idle"})
-            self.abort()
-            return True
-        return False
-
-    def cut(self) -> None:
-        """Close the connection under the association, whatever it is doing."""
-        wrapped = self.dul.socket
-        sock = wrapped.socket if wrapped is not None else None
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return
-
-
-class _Handler(RequestHandler):
-    """Makes the association of one connection, without a copy of every context that we support."""
-
-    server: FastServer
-
-    def _create_association(self) -> FastAssociation:
-        assoc = FastAssociation(self.server)
-        assoc.name = f"AcceptorThread@{self.client_address[0]}"
-        assoc.set_socket(_Socket(assoc, client_socket=self.request))
-        acceptor = assoc.acceptor
-        acceptor.maximum_length = self.ae.maximum_pdu_size
-        acceptor.ae_title = self.server.ae_title
-        acceptor.address_info = self.local
-        acceptor.implementation_class_uid = self.ae.implementation_class_uid
-        acceptor.implementation_version_name = self.ae.implementation_version_name
-        # Contexts are shared: nothing in the negotiation writes to the acceptor's own.
-        acceptor.supported_contexts = list(self.server.contexts)
-        assoc.requestor.address_info = self.remote
-        for event, bound in self.server._handlers.items():
-            if event.is_intervention:
-                assoc.bind(event, *bound)
-            else:
-                for handler, arguments in bound:  # type: ignore[misc]
-                    assoc.bind(event, handler, arguments)
-        self.server.seated(assoc)
-        return assoc
-
-
-class FastServer(ThreadedAssociationServer):
-    """Accepts connections; a TLS handshake is done on a thread of its own, with a deadline."""
-
-    request_queue_size = 128
-
-    def __init__(  # noqa: PLR0917 - the signature that `AE.make_server` calls
-        self,
-        ae: Any,
-        address: Any,
-        ae_title: str,
-        contexts: Any,
-        ssl_context: ssl.SSLContext | None = None,
-        evt_handlers: Any = None,
-        *,
-        hooks: Hooks,
-        max_connections: int,
-    ) -> None:
-        """Bind and listen; see `AE.make_server`."""
-        self.hooks = hooks
-        self._max_connections = max_connections
-        self._seats = threading.Lock()
-        self._shaking = 0
-        self.live: set[FastAssociation] = set()
-        super().__init__(ae, address, ae_title, contexts, ssl_context, evt_handlers, _Handler)
-
-    def seated(self, assoc: FastAssociation) -> None:
-        """Note an association that was made."""
-        with self._seats:
-            self.live.add(assoc)
-
-    def left(self, assoc: FastAssociation) -> None:
-        """Note an association that is over."""
-        with self._seats:
-            self.live.discard(assoc)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept, and nothing else: whatever may block belongs to another thread."""
-        assert self.socket is not None
-        client, address = self.socket.accept()
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        client.settimeout(self.ae.dimse_timeout)
-        return client, address
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection its association, or close it where too many are open."""
-        with self._seats:
-            full = len(self.live) + self._shaking >= self._max_connections
-            if not full and self.ssl_context:
-                self._shaking += 1
-        if full:
-            sentence = f"{self._max_connections} connections are open already; this one was closed."
-            self.hooks.turned_away(str(client_address[0]), "closed", sentence)
-            self.shutdown_request(request)
-        elif self.ssl_context:
-            threading.Thread(
-                target=self._shake, args=(request, client_address), name="tls-handshake", daemon=True
-            ).start()
-        else:
-            self.process_request_thread(request, client_address)
-
-    def _shake(self, request: socket.socket, client_address: Any) -> None:
-        try:
-            wrapped = self._handshake(request)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or type(error).__name__
-            sentence = (
-                f"The TLS handshake failed ({reason}); check certificates and that the peer speaks TLS."
-            )
-            self.hooks.turned_away(str(client_address[0]), "tls", sentence)
-            request.close()
-            return
-        finally:
-            with self._seats:
-                self._shaking -= 1
-        wrapped.settimeout(self.ae.dimse_timeout)
-        self.process_request_thread(wrapped, client_address)
-
-    def _handshake(self, request: socket.socket) -> ssl.SSLSocket:
-        """Return the secured connection; raises OSError when the deadline passes or the peer can't."""
-        assert self.ssl_context is not None
-        end = time.monotonic() + (self.ae.acse_timeout or 30.0)
-        request.setblocking(False)
-        wrapped = self.ssl_context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-        while True:
-            try:
-                wrapped.do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                poller = select.poll()
-                write = isinstance(want, ssl.SSLWantWriteError)
-                poller.register(wrapped, select.POLLOUT if write else select.POLLIN)
-                left = end - time.monotonic()
-                if left <= 0 or not poller.poll(left * 1000):
-                    wrapped.close()
-                    msg = "timed out"
-                    raise TimeoutError(msg) from None
-                continue
-            wrapped.setblocking(True)
-            return wrapped
-
-    def service_actions(self) -> None:
-        """Collect no garbage on the accepting thread: Python's own collector finds the cycles."""

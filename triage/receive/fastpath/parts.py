@@ -1,0 +1,50 @@
+"""What both threads of an association share: queues that announce, and the listener's hooks."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from triage.receive.parse import Claim
+from triage.receive.spool import SpoolFile
+from triage.receive.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+
+def failed(error: Exception) -> None:
+    """Log that an association ends for a reason that nobody foresaw."""
+    log.error(
+        "an association is aborted", extra={"event": "association_failed", "error": type(error).__name__}
+    )
+
+
+class Hooks(Protocol):
+    """What the listener does with an object, and with a connection that never became an association."""
+
+    def begin(self, assoc: Any, claim: Claim) -> SpoolFile:
+        """Return the file into which the object goes."""
+
+    def finish(self, assoc: Any, file: SpoolFile) -> Verdict:
+        """Return the answer for an object that is all there; never raises."""
+
+    def abandon(self, assoc: Any, file: SpoolFile) -> None:
+        """Forget an object whose sender went away."""
+
+    def turned_away(self, host: str, status: str, sentence: str) -> None:
+        """Note a connection that was closed before it could ask for an association."""
+
+
+class Announcing(queue.Queue[Any]):
+    """A queue that tells somebody about each new item."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        super().__init__()
+        self._announce = announce
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Add an item, then tell."""
+        super().put(item, block, timeout)
+        self._announce()
