@@ -113,12 +113,18 @@ def of_study(session: Session, study_id: int) -> Sequence[FilmAssessmentRow]:
 
 
 def evaluation(session: Session, study: Study) -> tuple[Evaluation, FilmAssessmentRow | None]:
-    """Return what the order needs to know of a study, and the film that decides it.
+    """Return what the order needs to know of a study, and the film that decides it; see `evaluation_of`."""
+    return evaluation_of(study, of_study(session, study.id))
+
+
+def evaluation_of(
+    study: Study, rows: Sequence[FilmAssessmentRow]
+) -> tuple[Evaluation, FilmAssessmentRow | None]:
+    """Return what the order needs to know of a study with these answers, and the film that decides it.
 
     While films are pending, the worst evaluated film so far already ranks the study; a film that was not
     evaluated says nothing until all have been looked at.
     """
-    rows = of_study(session, study.id)
     said = conclude([to_domain(row) for row in rows])
     deciding = next((r for r in rows if said.film and r.sop_instance_uid == said.film.sop_instance_uid), None)
     failed = study.state is StudyState.FAILED

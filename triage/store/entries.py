@@ -45,7 +45,8 @@ def inputs_of(
     return inputs, film
 
 
-def _columns(ranking: Ranking, inputs: Inputs, policy: Policy) -> dict[str, Any]:
+def columns(ranking: Ranking, inputs: Inputs, policy: Policy) -> dict[str, Any]:
+    """Return what a ranking writes into an entry's row."""
     return {
         "band": ranking.key.band,
         "effective_at": ranking.key.effective_at,
@@ -68,7 +69,7 @@ def create(session: Session, study: Study, policy: Policy, now: datetime, cause:
         study_id=study.id,
         study_uid=study.study_uid,
         arrived_at=study.arrived_at,
-        **_columns(ranking, inputs, policy),
+        **columns(ranking, inputs, policy),
     )
     session.add(entry)
     session.flush()
@@ -88,10 +89,10 @@ def rerank(
     if entry is None or entry.state in (EntryState.READ, EntryState.WITHDRAWN):
         return False
     inputs, film = inputs_of(session, study, entry)
-    columns = _columns(rank(inputs, policy), inputs, policy)
-    if all(getattr(entry, name) == value for name, value in columns.items()):
+    wanted = columns(rank(inputs, policy), inputs, policy)
+    if all(getattr(entry, name) == value for name, value in wanted.items()):
         return False
-    guarded_update(session, entry, entry.state, columns)
+    guarded_update(session, entry, entry.state, wanted)
     record(session, entry, verb, now, cause=cause, actor=actor, model=film.model if film else "")
     return True
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from triage.store.tables import Installation
+from triage.store.types import to_micros
 
 
 def _once(session: Session, name: str, made: str) -> str:
@@ -30,3 +32,19 @@ def uid_namespace(session: Session) -> uuid.UUID:
 def secret_key(session: Session) -> str:
     """Return the key that signs cookies and hashes identifiers for logs; made on first use."""
     return _once(session, "secret_key", secrets.token_hex(32))
+
+
+def take_lease(session: Session, name: str, holder: str, now: datetime, length: timedelta) -> bool:
+    """Return whether `holder` may do what only one process does at a time, for `length` from now on."""
+    row = session.get(Installation, f"lease_{name}")
+    until = str(to_micros(now + length))
+    if row is None:
+        session.add(Installation(name=f"lease_{name}", value=f"{holder} {until}"))
+        session.flush()
+        return True
+    owner, _, end = row.value.partition(" ")
+    if owner != holder and int(end) > to_micros(now):
+        return False
+    row.value = f"{holder} {until}"
+    session.flush()
+    return True

@@ -22,5 +22,10 @@ def for_study(session: Session, study: Study) -> Sequence[Order]:
 
 def urgency(session: Session, study: Study) -> Urgency:
     """Return the human's word on a study: the newest order's, else the object's own."""
-    orders = for_study(session, study)
-    return orders[0].urgency if orders else study.object_urgency
+    return urgency_of(study, for_study(session, study))
+
+
+def urgency_of(study: Study, orders: Sequence[Order]) -> Urgency:
+    """Return the word of the newest of these orders, else the object's own."""
+    newest = max(orders, key=lambda order: (order.received_at, order.id), default=None)
+    return study.object_urgency if newest is None else newest.urgency

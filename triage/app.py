@@ -1,0 +1,372 @@
+"""The composition root: who is wired to whom. Everything else takes what it needs as arguments."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from triage import observe
+from triage.domain.policy import Policy
+from triage.domain.study import CompletedBy
+from triage.errors import ConfigurationError
+from triage.settings import Settings
+from triage.store import migrations, policies
+from triage.store.database import Database
+from triage.work.embedded import EmbeddedQueue
+from triage.work.queue import Stage
+from triage.work.worker import Worker
+
+log = logging.getLogger(__name__)
+
+
+class Role(StrEnum):
+    """What a process of the service does; one process may do all of it."""
+
+    RECEIVE = "receive"
+    ASSESS = "assess"
+    REPORT = "report"
+    DELIVER = "deliver"
+    SCHEDULER = "scheduler"
+    WEB = "web"
+
+
+def roles_of(names: Sequence[str]) -> frozenset[Role]:
+    """Return the roles of `--role`; `all` is every one.
+
+    Raises:
+        ConfigurationError: a name that is no role.
+    """
+    if "all" in names:
+        return frozenset(Role)
+    try:
+        return frozenset(Role(name) for name in names)
+    except ValueError:
+        msg = f"The role is one of: all, {', '.join(Role)}."
+        raise ConfigurationError(msg) from None
+
+
+def utc_now() -> datetime:
+    """Return the present time, aware: the only clock of the service."""
+    return datetime.now(UTC)
+
+
+class Service:
+    """One process of the service: checks everything, then starts its roles, later stops them in reverse.
+
+    Whatever is wrong with configuration, database or model is raised by `start` before anything listens.
+    """
+
+    def __init__(
+        self, settings: Settings, policy: Policy, *, roles: frozenset[Role], create: bool = False
+    ) -> None:
+        """`create` brings the schema up by itself, as the demonstration does; a site runs `triage db upgrade`."""
+        self.settings = settings
+        self.clock: Callable[[], datetime] = utc_now
+        self.db = Database(settings.database_url)
+        self.queue = EmbeddedQueue(self.db)
+        self._policy = policy
+        self._roles = roles
+        self._create = create
+        self._stops: list[Callable[[], None]] = []
+        self._workers: list[Worker] = []
+        self._web: Any = None
+        self._listener: Any = None
+        self._classifier: Any = None
+        self._pool: Any = None
+
+    def start(self) -> None:
+        """Check, then serve.
+
+        Raises:
+            ConfigurationError: anything that would keep the service from doing what it promises.
+        """
+        try:
+            self._prepare()
+            for role, start in self._starters().items():
+                if role in self._roles:
+                    start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop in reverse order: first what takes work in, last what finishes it."""
+        for stop in reversed(self._stops):
+            stop()
+        self._stops.clear()
+        self.db.close()
+
+    def _starters(self) -> Mapping[Role, Callable[[], None]]:
+        # The web comes before the listener, and both after the workers: a film that is acknowledged
+        # finds everything awake.
+        return {
+            Role.ASSESS: self._start_assess,
+            Role.REPORT: self._start_report,
+            Role.DELIVER: self._start_deliver,
+            Role.SCHEDULER: self._start_scheduler,
+            Role.WEB: self._start_web,
+            Role.RECEIVE: self._start_receive,
+        }
+
+    def _prepare(self) -> None:
+        data = self.settings.data_dir
+        for folder in (data, data / "spool", data / "results", data / "cache"):
+            folder.mkdir(parents=True, exist_ok=True)
+        if self._create or migrations.current(self.db) is None:
+            migrations.upgrade(self.db)
+        migrations.check(self.db)
+        with self.db.write() as session:
+            row = policies.active_row(session)
+            if row is None or row.digest != self._policy.digest:
+                self._switch_policy(session, "configuration")
+        if Role.RECEIVE in self._roles:
+            self.queue.release_all(self.clock())
+
+    def _switch_policy(self, session: Any, by: str) -> None:
+        from triage.worklist import policy_change
+
+        policy_change.switch(session, self._policy, self.clock(), by)
+
+    def _decoders(self) -> Any:
+        if self._pool is None:
+            from triage.assess.decode import DecoderPool
+
+            self._pool = DecoderPool()
+            self._pool.warm()
+            self._stops.append(self._pool.close)
+        return self._pool
+
+    def _work(self, stage: Stage, handler: Callable[[Any], None], threads: int) -> None:
+        worker = Worker(self.db, self.queue, stage, handler, self.clock, threads)
+        worker.start()
+        self._workers.append(worker)
+        self._stops.append(worker.stop)
+
+    def _start_assess(self) -> None:
+        from triage.assess.opening import open_classifier
+        from triage.assess.stage import AssessStage
+
+        model = self.settings.model
+        self._classifier = open_classifier(
+            name=model.name,
+            version=model.version,
+            folder=model.folder,
+            engine=model.engine,
+            threads=model.threads,
+            max_batch=model.max_batch,
+            cache=self.settings.data_dir / "cache",
+            pool=self._decoders(),
+            clock=self.clock,
+        )
+        stage = AssessStage(
+            self.db,
+            self.queue,
+            self._classifier,
+            spool=self.settings.data_dir / "spool",
+            clock=self.clock,
+            policy=policies.active,
+        )
+        self._work(Stage.ASSESS, stage.assess_film, threads=2)
+        self._work(Stage.CONCLUDE, stage.conclude_study, threads=1)
+
+    def _start_report(self) -> None:
+        from triage.report.stage import ReportStage
+
+        stage = ReportStage(
+            self.db,
+            self.queue,
+            spool=self.settings.data_dir / "spool",
+            results=self.settings.data_dir / "results",
+            clock=self.clock,
+            site=self.settings.site.name,
+            ae_title=self.settings.listener.ae_title,
+            destinations={item.name: item.results for item in self.settings.destination},
+        )
+        self._work(Stage.REPORT, stage.report_study, threads=1)
+
+    def _start_deliver(self) -> None:
+        from triage.deliver.dicom import DicomDestination
+        from triage.deliver.outbox import Outbox
+
+        outbox = Outbox(
+            self.db,
+            self.queue,
+            results=self.settings.data_dir / "results",
+            clock=self.clock,
+            destinations=[
+                DicomDestination(
+                    item.name, item.ae_title, item.host, item.port, self.settings.listener.ae_title
+                )
+                for item in self.settings.destination
+            ],
+        )
+        self._stops.append(outbox.close)
+        self._work(Stage.DELIVER, outbox.deliver_result, threads=max(1, len(self.settings.destination)))
+
+    def _start_scheduler(self) -> None:
+        from triage.worklist.scheduler import Scheduler
+
+        scheduler = Scheduler(
+            self.db,
+            self.clock,
+            every=timedelta(seconds=self.settings.scheduler.rerank_seconds),
+            claim_idle=timedelta(minutes=self.settings.scheduler.claim_idle_minutes),
+        )
+        scheduler.start()
+        self._stops.append(scheduler.stop)
+
+    def _start_receive(self) -> None:
+        from triage.receive.admission import PeerRule
+        from triage.receive.completion import Completion
+        from triage.receive.intake import Intake
+        from triage.receive.listener import Listener, ListenerConfig, TlsFiles
+        from triage.receive.recovery import recover
+        from triage.receive.refusals import RefusalLog
+        from triage.receive.spool import Spool
+
+        s = self.settings
+        tls = s.listener.tls
+        if (tls.certificate is None) != (tls.key is None):
+            msg = "The listener's TLS needs both listener.tls.certificate and listener.tls.key."
+            raise ConfigurationError(msg)
+        most = s.listener.max_object_mb << 20
+        spool = Spool(s.data_dir / "spool", low_water_bytes=s.spool.low_water_mb << 20, max_object_bytes=most)
+        refusals = RefusalLog(self.db, self.clock)
+        intake = Intake(self.db, self.queue, spool, self.clock, policies.active, refusals)
+        completion = Completion(
+            self.db,
+            self.queue,
+            self.clock,
+            quiet=timedelta(seconds=s.study.quiet_seconds),
+            evidence={CompletedBy(name) for name in s.study.complete_on},
+        )
+        intake.on_stored(completion.stored)
+        peers = tuple(
+            PeerRule(p.ae_title, p.host, p.tls_only, p.max_object_mb << 20, p.max_rate) for p in s.peer
+        )
+        config = ListenerConfig(
+            ae_title=s.listener.ae_title,
+            host=s.listener.host,
+            port=s.listener.port,
+            max_associations=s.listener.max_associations,
+            max_object_bytes=most,
+            check_called_ae=s.listener.check_called_ae,
+            network_timeout=s.listener.network_timeout_seconds,
+            tls=TlsFiles(tls.certificate, tls.key, tls.client_authorities, tls.port)
+            if tls.certificate and tls.key
+            else None,
+            peers=peers,
+        )
+        self._listener = Listener(config, intake, completion)
+        recover(self.db, spool)
+        refusals.start()
+        self._stops.append(refusals.stop)
+        completion.start()
+        self._stops.append(completion.stop)
+        self._listener.start()
+        self._stops.append(self._listener.stop)
+
+    def _start_web(self) -> None:
+        from triage.assess.preview import previewer
+        from triage.web.app import Parts, build_app
+        from triage.web.server import WebServer
+
+        web = self.settings.web
+        application = build_app(
+            Parts(
+                db=self.db,
+                clock=self.clock,
+                metrics=observe.metrics(self.db, self.clock, self._live_metrics()),
+                preview=previewer(self.settings.data_dir / "spool", self._decoders()),
+                models=self._models,
+                checks=(self._database_check, self._disk_check, self._model_check),
+                site=self.settings.site.name,
+                viewer_url=web.viewer_url,
+            )
+        )
+        self._web = WebServer(application, web.host, web.port)
+        self._web.start()
+        self._stops.append(self._web.stop)
+
+    def _live_metrics(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        return {
+            "triage_worker_failures": (
+                "Jobs that failed unexpectedly since the start.",
+                lambda: float(sum(worker.failures for worker in self._workers)),
+            ),
+            "triage_open_associations": (
+                "Associations that are open at this listener.",
+                lambda: float(self._listener.open_associations) if self._listener else 0.0,
+            ),
+        }
+
+    def _models(self) -> Sequence[Mapping[str, Any]]:
+        if self._classifier is None:
+            return []
+        model = self._classifier.model
+        return [
+            {
+                "name": model.name,
+                "version": model.version,
+                "active": True,
+                "architecture": model.architecture,
+                "findings": [finding.value for finding in model.findings],
+                "digest": model.sha256,
+            }
+        ]
+
+    def _database_check(self) -> tuple[str, bool, str]:
+        try:
+            migrations.check(self.db)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the database away is the answer
+            return "database", False, f"The database does not answer ({type(error).__name__})."
+        return "database", True, "The database answers and has this version's schema."
+
+    def _disk_check(self) -> tuple[str, bool, str]:
+        free = shutil.disk_usage(self.settings.data_dir).free >> 20
+        enough = free >= self.settings.spool.low_water_mb
+        sentence = f"{free} MB are free, {self.settings.spool.low_water_mb} MB are needed."
+        return "disk", enough, sentence if enough else f"{sentence} Senders get 'out of resources' until then."
+
+    def _model_check(self) -> tuple[str, bool, str]:
+        if self._classifier is None:
+            return "model", True, "Another process judges the films."
+        return "model", True, f"Model {self._classifier.model.label} is loaded."
+
+    def addresses(self) -> list[str]:
+        """Return one line for each address that this process listens on."""
+        lines = []
+        if self._listener is not None:
+            host, port, title = self.dicom_address()
+            lines.append(f"DICOM  {title}@{host}:{port}")
+        if self._web is not None:
+            lines.append(f"Web    {self.web_address()}")
+        return lines or ["Working; this process listens nowhere."]
+
+    def dicom_address(self) -> tuple[str, int, str]:
+        """Return host, port and AE title of the listener."""
+        host, port = self._listener.address
+        return host, port, self.settings.listener.ae_title
+
+    def web_address(self) -> str:
+        """Return the address of the page."""
+        host, port = self._web.address
+        return f"http://{host}:{port}"
+
+    def wait_until(self, done: Callable[[], bool], timeout: float, every: float = 0.1) -> bool:
+        """Return True as soon as `done` says so, False after `timeout` seconds; looks at each commit."""
+        changed = threading.Event()
+        self.db.on_commit(lambda _topics: changed.set())
+        end = time.monotonic() + timeout
+        while not done():
+            if time.monotonic() > end:
+                return False
+            changed.wait(every)
+            changed.clear()
+        return True

@@ -1,0 +1,111 @@
+"""The list as it stood at any minute, from the events alone: no copy of the list is ever kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, aliased
+
+from triage.domain.entry import EntryState
+from triage.errors import TriageError
+from triage.store.tables import EntryEvent, PolicyRow, Study
+
+
+class BadTime(TriageError):
+    """A time that can't be read."""
+
+    code = "bad-time"
+    exit_code = 2
+
+
+def moment_of(text: str) -> datetime:
+    """Return the time of an RFC 3339 text; without an offset it is UTC.
+
+    Raises:
+        BadTime: the text is no time.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace(" ", "+"))
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            msg = "The time can't be read; write it like 2026-03-01T12:00:00Z."
+            raise BadTime(msg) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:
+    """Return the first `limit` rows of the list as readers saw it at `moment`, in its order of then.
+
+    Each row names the model and policy that had put it there.
+    """
+    last = (
+        select(func.max(EntryEvent.id).label("id"))
+        .where(EntryEvent.at <= moment)
+        .group_by(EntryEvent.study_id)
+        .subquery()
+    )
+    event = aliased(EntryEvent)
+    query = (
+        select(event, Study)
+        .join(last, last.c.id == event.id)
+        .join(Study, Study.id == event.study_id)
+        .where(event.state == EntryState.WAITING)
+        .order_by(event.band, event.effective_at, event.arrived_at, Study.study_uid)
+        .limit(limit)
+    )
+    rows = session.execute(query).all()
+    models = _models(session, [study.id for _, study in rows], moment)
+    in_force = session.scalars(
+        select(PolicyRow).where(PolicyRow.activated_at <= moment).order_by(PolicyRow.id.desc()).limit(1)
+    ).first()
+    return {
+        "generated_at": moment.isoformat().replace("+00:00", "Z"),
+        "policy": in_force.version if in_force else "",
+        "items": [
+            _item(number, row, study, models.get(study.id, ""), moment)
+            for number, (row, study) in enumerate(rows, start=1)
+        ],
+        "next_cursor": None,
+    }
+
+
+def _models(session: Session, study_ids: list[int], moment: datetime) -> dict[int, str]:
+    """Return the model that had last spoken of each study by then."""
+    query = (
+        select(EntryEvent.study_id, EntryEvent.model)
+        .where(EntryEvent.study_id.in_(study_ids), EntryEvent.at <= moment, EntryEvent.model != "")
+        .order_by(EntryEvent.id)
+    )
+    return {study_id: model for study_id, model in session.execute(query)}  # noqa: C416 - rows, not tuples
+
+
+def _item(number: int, event: EntryEvent, study: Study, model: str, moment: datetime) -> dict[str, Any]:
+    def text(value: datetime) -> str:
+        return value.isoformat().replace("+00:00", "Z")
+
+    return {
+        "position": number,
+        "study_instance_uid": study.study_uid,
+        "accession_number": study.accession_number,
+        "patient": {
+            "id": study.patient_id,
+            "name": study.patient_name,
+            "birth_date": study.patient_birth_date,
+            "sex": study.patient_sex,
+        },
+        "status": event.state.value,
+        "claimed_by": event.claimed_by,
+        "arrived_at": text(event.arrived_at),
+        "due_at": text(event.due_at),
+        "waited_seconds": max(0, int((moment - event.arrived_at).total_seconds())),
+        "band": event.band,
+        "effective_at": text(event.effective_at),
+        "advance_minutes": (event.arrived_at - event.effective_at).total_seconds() / 60,
+        "assessment": {"state": None, "outcome": None, "any_disease": None, "model": model or None, "findings": []},
+        "policy": event.policy,
+        "reasons": [event.cause] if event.cause else [event.verb],
+    }
