@@ -51,7 +51,8 @@ def build_app(parts: Parts) -> FastAPI:
     app.state.web = web
     problems.install(app)
     for router in ALL:
-        app.include_router(router)
+        # The routes themselves, not a router within: `app.routes` is what the checks below walk through.
+        app.router.routes.extend(router.routes)
     _check_roles(app)
     app.add_middleware(Gate, web=web)
     app.add_middleware(SafeHeaders)
@@ -69,6 +70,9 @@ def role_of(route: APIRoute) -> Needs | None:
 def _check_roles(app: FastAPI) -> None:
     # A route without a word about who may use it is a mistake that must not start.
     for route in app.routes:
-        if isinstance(route, APIRoute) and role_of(route) is None and "open" not in (route.tags or ()):
+        if not isinstance(route, APIRoute):
+            msg = f"The route {route!r} is of a kind that has no roles."
+            raise TypeError(msg)
+        if role_of(route) is None and "open" not in (route.tags or ()):
             msg = f"The route {route.path} does not say whom it serves ({', '.join(sorted(OPEN_PATHS))} do not)."
             raise RuntimeError(msg)

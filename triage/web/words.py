@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -90,3 +91,24 @@ def viewer_link(template: str, item: Mapping[str, Any]) -> str:
     for name, value in values.items():
         link = link.replace("{" + name + "}", quote(str(value), safe=""))
     return link
+
+
+def plain(sentence: str) -> str:
+    """Return a sentence of the order with its findings named as readers name them."""
+    for key, label in FINDING_LABELS.items():
+        if key != "normal":
+            sentence = re.sub(rf"\b{key}(?= )", label, sentence)
+    return sentence[:1].upper() + sentence[1:]
+
+
+def why_line(item: Mapping[str, Any]) -> str:
+    """Return in one line why a row stands where it stands."""
+    said = "; ".join(plain(reason) for reason in item["reasons"]) or "In order of arrival"
+    return f"STAT by order. {said}" if item["band"] == 0 else said
+
+
+def minutes(value: float) -> str:
+    """Return a shift as `+180 min`, `−30 min` or `0 min`."""
+    rounded = round(value)
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
+    return f"{sign}{abs(rounded)} min"

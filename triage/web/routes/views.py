@@ -165,7 +165,6 @@ def study(request: Request, uid: Uid, who: Viewer) -> Response:
     )
     if not listed:
         return render(request, "unlisted.html", item=item)
-    fragment = request.headers.get("x-fragment") == "panel"
-    return render(
-        request, "panel_fragment.html" if fragment else "study.html", item=item, why=why, history=story(item)
-    )
+    asked = request.headers.get("x-fragment")
+    name = "panel_fragment.html" if asked in ("panel", "whole") else "study.html"
+    return render(request, name, item=item, why=why, history=story(item), whole=asked != "panel")

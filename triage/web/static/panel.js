@@ -36,7 +36,7 @@ function bring() {
 }
 
 async function read(uid) {
-  const text = await fragment(`/studies/${uid}`, "panel");
+  const text = await fragment(`/studies/${uid}`, whole ? "whole" : "panel");
   return new DOMParser().parseFromString(text, "text/html").querySelector(".panel");
 }
 
@@ -66,7 +66,6 @@ export async function renew(uid = article()?.dataset.uid) {
     const had = document.activeElement;
     const within = now.contains(had) && !had.closest(".film") ? had.dataset : null;
     fresh.querySelector(".film").replaceWith(now.querySelector(".film"));
-    fresh.classList.toggle("whole", whole);
     now.replaceWith(fresh);
     localise(fresh);
     if (within?.do || within?.ask || within?.feedback) (again(fresh, within) ?? fresh.querySelector(".actions button"))?.focus();
