@@ -8,7 +8,8 @@ from datetime import datetime
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from triage.report import codes
 from triage.report.build import MANUFACTURER, MODEL_NAME, Predecessor, ReportInput
@@ -72,7 +73,7 @@ def _equipment(ds: Dataset, inp: ReportInput) -> None:
     ds.SoftwareVersions = software
     ds.DeviceSerialNumber = inp.site.serial_number
     ds.StationName = inp.site.ae_title
-    institution = inp.site.institution or inp.evidence[0].get("InstitutionName", "")
+    institution = inp.evidence[0].get("InstitutionName") or inp.site.institution
     if institution:
         ds.InstitutionName = institution
     algorithm = Dataset()
@@ -155,7 +156,7 @@ def _request(inp: ReportInput) -> Dataset | None:
     return item
 
 
-def as_item(code: codes.Code) -> Dataset:
+def as_item(code: Code) -> Dataset:
     """Return a code as an item of a code sequence."""
     item = Dataset()
     item.CodeValue = code.value
@@ -182,9 +183,9 @@ def seal(ds: Dataset, inp: ReportInput, kind: str) -> Dataset:
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = uid
+    meta.MediaStorageSOPInstanceUID = UID(uid)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = "TRIAGE"
     ds.file_meta = meta
     return ds

@@ -212,9 +212,10 @@ def _evaluations(inp: ReportInput) -> Iterator[Dataset]:
 
 def _reasons(inp: ReportInput) -> list[NotEvaluated]:
     """Return why the study, or some film that could have mattered, was not evaluated; in a fixed order."""
-    found = {film.reason for film in inp.films if film.reason in TECHNICAL}
+    stated = {film.reason for film in inp.films}
+    found = stated & TECHNICAL
     if inp.conclusion.outcome is Outcome.NOT_EVALUATED:
-        found |= {film.reason for film in inp.films} | {inp.conclusion.reason}
+        found = stated | {inp.conclusion.reason}
     return [reason for reason in NotEvaluated if reason in found]
 
 

@@ -18,8 +18,8 @@ def finding_lines(said: StudyConclusion) -> list[str]:
     if said.film is None or said.outcome is Outcome.NOT_EVALUATED:
         return []
     return [
-        f"Appearance resembling {WORDS[item.finding]}: {item.state.value} (probability {item.probability:.2f})."
-        for item in said.film.findings
+        f"Appearance resembling {WORDS[f.finding]}: {f.state.value} (probability {f.probability:.2f})."
+        for f in said.film.findings
     ]
 
 

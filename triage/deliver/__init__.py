@@ -1,0 +1,1 @@
+"""How result objects reach their destinations, and what happens when one of them is away."""

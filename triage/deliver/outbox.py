@@ -1,0 +1,218 @@
+"""The outbox: each result to each destination, tried until it is acknowledged, one destination at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from triage.deliver import status
+from triage.deliver.dicom import ContextRefused, DicomDestination, NotSendable, Sender, StoredObject
+from triage.deliver.status import Verdict
+from triage.domain.result import ResultState, ResultStep
+from triage.errors import PeerUnreachable
+from triage.store import results as rows
+from triage.store.database import Database, announce
+from triage.store.tables import Result
+from triage.work.queue import Queue, Stage, TakenJob
+
+log = logging.getLogger(__name__)
+
+#: Wait before the n-th try while a destination is away or busy; the last one repeats for ever.
+BACKOFF = tuple(timedelta(seconds=seconds) for seconds in (1, 2, 4, 8, 15, 30, 60))
+#: How often an object that the peer refuses is tried before a person is asked.
+MAX_REFUSALS = 3
+#: A job that meets another one of its destination at work waits this long for its turn,
+_TURN_SECONDS = 0.25
+#: then comes back after this time: a frozen destination must not keep the threads of the others.
+_TURN_LATER = timedelta(seconds=5)
+_VERSION_LATER = timedelta(seconds=1)
+
+
+@dataclass
+class _Channel:
+    """One destination: whoever holds `turn` may send; before `not_before` nobody does."""
+
+    sender: Sender
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    not_before: datetime | None = None
+    failures: int = 0
+    #: Somebody waited for a turn in vain since the last answer.
+    is_slow: bool = False
+
+
+class Outbox:
+    """The handler of the stage `deliver`.
+
+    Give its worker one thread more than there are destinations: then a destination that is frozen or
+    slow holds up nobody else's results.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        *,
+        results: Path,
+        destinations: Sequence[DicomDestination],
+        clock: Callable[[], datetime],
+        patience_seconds: float | None = None,
+    ) -> None:
+        """`results` is the folder where the results' paths begin; connects to nothing yet."""
+        self._db = db
+        self._queue = queue
+        self._folder = results
+        self._clock = clock
+        patience = {} if patience_seconds is None else {"patience_seconds": patience_seconds}
+        self._channels = {one.name: _Channel(Sender(one, **patience)) for one in destinations}
+
+    def deliver_result(self, job: TakenJob) -> None:
+        """Send one result once: it is sent, dead with a reason, or this job comes back later.
+
+        A destination that is away keeps all its results waiting, in order; it never kills one. An object
+        that the peer refuses is dead after `MAX_REFUSALS` tries and waits for a person.
+        """
+        with self._db.read() as session:
+            row = session.get(Result, int(job.payload["result_id"]))
+        if row is None or row.state is not ResultState.QUEUED:
+            self._end(job)
+            return
+        channel = self._channels.get(row.destination)
+        if channel is None:
+            msg = f"No destination is called {row.destination} any more; add it again, or rebuild the result."
+            self._give_up(job, row.id, msg)
+            return
+        if not channel.turn.acquire(timeout=0 if channel.is_slow else _TURN_SECONDS):
+            channel.is_slow = True
+            self._later(job, "Waits for its turn.", self._clock() + _TURN_LATER)
+            return
+        try:
+            self._take_turn(job, row, channel)
+        finally:
+            channel.is_slow = False
+            channel.turn.release()
+
+    def _take_turn(self, job: TakenJob, row: Result, channel: _Channel) -> None:
+        now = self._clock()
+        if channel.not_before is not None and channel.not_before > now:
+            self._later(job, "The destination is away.", channel.not_before)
+            return
+        with self._db.read() as session:
+            earlier = _has_earlier_version(session, row)
+        if earlier:
+            self._later(job, "Waits for an earlier version.", now + _VERSION_LATER)
+            return
+        try:
+            answer = channel.sender.send(StoredObject.read(self._folder / row.path))
+        except NotSendable as error:
+            self._give_up(job, row.id, f"{error} Rebuild it: triage results rebuild.")
+        except ContextRefused as error:
+            self._refused(job, row.id, str(error))
+        except PeerUnreachable as error:
+            self._away(job, row.id, channel, str(error))
+        else:
+            self._answered(job, row.id, channel, answer)
+
+    def _answered(self, job: TakenJob, result_id: int, channel: _Channel, answer: int) -> None:
+        meant = status.verdict(answer)
+        if meant is Verdict.LATER:
+            self._away(job, result_id, channel, f"{channel.sender.peer}: {status.sentence(answer)}.")
+            return
+        channel.failures, channel.not_before = 0, None
+        if meant is Verdict.REFUSED:
+            self._refused(job, result_id, f"{channel.sender.peer}: {status.sentence(answer)}.")
+            return
+        # The UID is derived from the content, so a peer that has this UID has this very object.
+        with self._db.write() as session:
+            row = session.get_one(Result, result_id)
+            changes = {"attempts": row.attempts + 1, "last_error": ""}
+            if row.state is ResultState.QUEUED:
+                rows.step(session, row, ResultStep.SEND, self._clock(), changes)
+            self._queue.finish(session, job)
+        log.info(
+            "A result was delivered.",
+            extra={"event": "delivered", "result": result_id, "destination": row.destination},
+        )
+
+    def _away(self, job: TakenJob, result_id: int, channel: _Channel, error: str) -> None:
+        wait = BACKOFF[min(channel.failures, len(BACKOFF) - 1)]
+        channel.failures += 1
+        channel.not_before = self._clock() + wait
+        self._try_again(job, result_id, error, channel.not_before)
+
+    def _refused(self, job: TakenJob, result_id: int, error: str) -> None:
+        with self._db.read() as session:
+            attempts = session.get_one(Result, result_id).attempts + 1
+        if attempts >= MAX_REFUSALS:
+            self._give_up(job, result_id, error)
+        else:
+            self._try_again(job, result_id, error, self._clock() + BACKOFF[attempts])
+
+    def _try_again(self, job: TakenJob, result_id: int, error: str, run_at: datetime) -> None:
+        with self._db.write() as session:
+            self._note(session, result_id, error)
+            self._queue.retry(session, job, error, run_at)
+        log.warning(
+            "A result could not be delivered yet.",
+            extra={"event": "delivery_failed", "result": result_id, "error": error},
+        )
+
+    def _give_up(self, job: TakenJob, result_id: int, error: str) -> None:
+        with self._db.write() as session:
+            row = session.get_one(Result, result_id)
+            changes = {"attempts": row.attempts + 1, "last_error": error}
+            if row.state is ResultState.QUEUED:
+                rows.step(session, row, ResultStep.GIVE_UP, self._clock(), changes)
+            self._queue.finish(session, job)
+        log.error(
+            "A result is dead until a person looks at it.",
+            extra={"event": "delivery_dead", "result": result_id, "error": error},
+        )
+
+    def _note(self, session: Session, result_id: int, error: str) -> None:
+        row = session.get_one(Result, result_id)
+        row.attempts += 1
+        row.last_error = error
+        row.changed_at = self._clock()
+        announce(session, "list")
+
+    def _later(self, job: TakenJob, why: str, run_at: datetime) -> None:
+        """Give the job back; nothing was tried."""
+        with self._db.write() as session:
+            self._queue.retry(session, job, why, run_at)
+
+    def _end(self, job: TakenJob) -> None:
+        with self._db.write() as session:
+            self._queue.finish(session, job)
+
+    def close(self) -> None:
+        """Release every association that is still open."""
+        for channel in self._channels.values():
+            channel.sender.close()
+
+
+def _has_earlier_version(session: Session, row: Result) -> bool:
+    """Return whether an earlier result of the study still waits for the same destination."""
+    query = select(Result.id).where(
+        Result.study_id == row.study_id,
+        Result.destination == row.destination,
+        Result.state == ResultState.QUEUED,
+        Result.id < row.id,
+    )
+    return session.scalars(query.limit(1)).first() is not None
+
+
+def retry(session: Session, queue: Queue, row: Result, now: datetime) -> None:
+    """Put a dead or sent result on its way again, in the caller's transaction.
+
+    Raises:
+        IllegalTransition: it is on its way already, or has no destination.
+    """
+    rows.step(session, row, ResultStep.RETRY, now, {"attempts": 0, "last_error": ""})
+    queue.put(session, Stage.DELIVER, str(row.id), {"result_id": row.id}, now)

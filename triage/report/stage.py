@@ -1,0 +1,259 @@
+"""The job of this room: write down a concluded study and hand the objects to the outbox.
+
+The files are durable before the rows say that they exist; rows, jobs and the end of this job are one
+transaction. A repeat finds the same UIDs and adds nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from triage import __version__
+from triage.domain.assessment import FilmAssessment, StudyConclusion, conclude
+from triage.domain.finding import NotEvaluated, Outcome
+from triage.domain.header import Family, family
+from triage.domain.result import RESULT, ResultState, ResultStep
+from triage.report.build import Predecessor, ReportInput, Site
+from triage.report.document import file_bytes
+from triage.report.errors import NoReport
+from triage.report.evidence import read_evidence
+from triage.report.kinds import KINDS, check_kinds
+from triage.store import assessments, installation, instances
+from triage.store import results as rows
+from triage.store.database import Database, announce
+from triage.store.tables import Instance, Result, Study, StudyEvent
+from triage.work.queue import Queue, Stage, TakenJob
+
+log = logging.getLogger(__name__)
+
+
+#: Without any destination the SR is still built and kept: `triage results` shows it.
+KEEP_ONLY: Mapping[str, tuple[str, ...]] = {"": ("sr",)}
+_RETRIABLE = RESULT.sources(ResultStep.RETRY)
+
+
+@dataclass(frozen=True)
+class _Built:
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+
+
+class ReportStage:
+    """The handler of the stage `report`."""
+
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        *,
+        spool: Path,
+        results: Path,
+        clock: Callable[[], datetime],
+        site: str,
+        ae_title: str,
+        destinations: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        """Read films below `spool`, write objects below `results`.
+
+        `destinations` says by name which kinds each gets; `site` stands for the institution where the films
+        name none.
+
+        Raises:
+            ConfigurationError: a kind that can't be built.
+        """
+        self._routes = dict(destinations) or dict(KEEP_ONLY)
+        for kinds in self._routes.values():
+            check_kinds(kinds)
+        with db.write() as session:
+            namespace = installation.uid_namespace(session)
+        self._site = Site(namespace, ae_title, __version__, site)
+        self._db = db
+        self._queue = queue
+        self._spool = spool
+        self._folder = results
+        self._clock = clock
+
+    def report_study(self, job: TakenJob) -> None:
+        """Build the objects of one version of a study and queue them for every destination.
+
+        A version that late images have overtaken, or that was written down before, asks for nothing,
+        unless a person asked for a rebuild. A study that can't have a report keeps the reason in its history.
+        """
+        study_id, version = int(job.payload["study_id"]), int(job.payload["version"])
+        again = bool(job.payload.get("rebuild"))
+        with self._db.read() as session:
+            study = session.get(Study, study_id)
+            due = study is not None and study.version == version
+            due = due and (again or not self._is_done(session, study))
+            inp = self._input(session, study) if due and study is not None else None
+        if isinstance(inp, NoReport):
+            self._no_report(job, study_id, version, str(inp))
+            return
+        built = self._build(inp) if inp is not None else []
+        with self._db.write() as session:
+            for destination, kinds in self._routes.items():
+                for item in built:
+                    if item.kind in kinds:
+                        self._route(session, study_id, version, item, destination, again)
+            self._queue.finish(session, job)
+        if built:
+            log.info(
+                "A study was reported.", extra={"event": "reported", "study": study_id, "version": version}
+            )
+
+    def _is_done(self, session: Session, study: Study) -> bool:
+        """Return whether every destination has a row for this version and software already."""
+        query = select(Result.destination).where(
+            Result.study_id == study.id, Result.study_version == study.version
+        )
+        return set(self._routes) <= set(session.scalars(query))
+
+    def _input(self, session: Session, study: Study) -> ReportInput | NoReport:
+        objects = [
+            one
+            for one in instances.of_study(session, study.id)
+            if family(one.sop_class_uid) is not Family.OTHER
+        ]
+        films = [assessments.to_domain(row) for row in assessments.of_study(session, study.id)]
+        said = _conclusion(films, objects)
+        try:
+            evidence = self._evidence(study, objects)
+        except NoReport as error:
+            return error
+        zone = _zone(evidence[0])
+        seen = study.completed_at or study.last_instance_at
+        judge = said.film or (films[0] if films else None)
+        return ReportInput(
+            site=self._site,
+            evidence=evidence,
+            films=films,
+            conclusion=said,
+            model=judge.model if judge else "",
+            model_digest=judge.model_digest if judge else "",
+            version=study.version,
+            started_at=min((f.started_at for f in films), default=seen).astimezone(zone),
+            finished_at=max((f.finished_at for f in films), default=seen).astimezone(zone),
+            predecessors=self._predecessors(session, study),
+        )
+
+    def _evidence(self, study: Study, objects: Sequence[Instance]) -> list[Dataset]:
+        """Return the headers of the films that can be referenced; raises the last reason if none can."""
+        evidence, problem = [], NoReport("None of the study's films is on disk, so it can't be reported.")
+        for one in objects:
+            if not one.path:
+                continue
+            try:
+                header = read_evidence(self._spool / one.path)
+            except NoReport as error:
+                problem = error
+                continue
+            if header.StudyInstanceUID == study.study_uid:
+                evidence.append(header)
+        if not evidence:
+            raise problem
+        return evidence
+
+    def _predecessors(self, session: Session, study: Study) -> tuple[Predecessor, ...]:
+        """Return the SRs of all earlier versions, oldest first, each once."""
+        earlier: dict[str, Predecessor] = {}
+        for row in rows.of_study(session, study.id):
+            if row.kind != "sr" or row.study_version >= study.version or row.sop_instance_uid in earlier:
+                continue
+            try:
+                ds = dcmread(self._folder / row.path, specific_tags=["SeriesInstanceUID"])
+            except (OSError, ValueError):
+                continue
+            earlier[row.sop_instance_uid] = Predecessor(
+                str(ds.SeriesInstanceUID), row.sop_class_uid, row.sop_instance_uid
+            )
+        return tuple(earlier.values())
+
+    def _build(self, inp: ReportInput) -> list[_Built]:
+        wanted = {kind for kinds in self._routes.values() for kind in kinds}
+        built: list[_Built] = []
+        for kind in KINDS:
+            ds = KINDS[kind](inp) if kind in wanted else None
+            if ds is not None:
+                path = _write_durably(self._folder, str(ds.SOPInstanceUID), file_bytes(ds))
+                built.append(_Built(kind, str(ds.SOPClassUID), str(ds.SOPInstanceUID), path))
+        return built
+
+    def _route(
+        self, session: Session, study_id: int, version: int, item: _Built, destination: str, again: bool
+    ) -> None:
+        now = self._clock()
+        row = rows.add(
+            session,
+            study_id=study_id,
+            study_version=version,
+            kind=item.kind,
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            path=item.path,
+            destination=destination,
+            now=now,
+        )
+        step = ResultStep.QUEUE if row.state is ResultState.BUILT else ResultStep.RETRY
+        if destination and (row.state is ResultState.BUILT or (again and row.state in _RETRIABLE)):
+            rows.step(session, row, step, now)
+            self._queue.put(session, Stage.DELIVER, str(row.id), {"result_id": row.id}, now)
+
+    def _no_report(self, job: TakenJob, study_id: int, version: int, sentence: str) -> None:
+        with self._db.write() as session:
+            study = session.get_one(Study, study_id)
+            event = StudyEvent(study_id=study_id, at=self._clock(), step="no_report", version=version)
+            event.before = event.after = study.state.value
+            event.cause = sentence
+            session.add(event)
+            announce(session, "list")
+            self._queue.finish(session, job)
+        log.error(
+            "A study can't be reported.", extra={"event": "no_report", "study": study_id, "error": sentence}
+        )
+
+
+def _conclusion(films: Sequence[FilmAssessment], objects: Sequence[Instance]) -> StudyConclusion:
+    if not films and any(one.unjudged is NotEvaluated.FOR_PROCESSING for one in objects):
+        sentence = "Only raw films for processing came, none for presentation."
+        return StudyConclusion(Outcome.NOT_EVALUATED, NotEvaluated.FOR_PROCESSING, sentence, None)
+    return conclude(films)
+
+
+def _zone(film: Dataset) -> tzinfo | None:
+    """Return the zone that the film states, else None: the zone of this host, where the film was made."""
+    try:
+        return datetime.strptime(str(film.get("TimezoneOffsetFromUTC", "")), "%z").tzinfo
+    except ValueError:
+        return None
+
+
+def _write_durably(folder: Path, uid: str, content: bytes) -> str:
+    """Write a file that is there whole or not at all, even after a power cut; returns its relative path."""
+    relative = Path(uid[-2:]) / f"{uid}.dcm"
+    target = folder / relative
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(target)
+    for changed in (target.parent, folder):
+        descriptor = os.open(changed, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return str(relative)
