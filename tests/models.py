@@ -1,0 +1,44 @@
+"""A tiny model on disk, in the final file format, with random weights: for tests of everything around it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from triage.assess.network import build
+from triage.assess.prepare import PREPARATION
+from triage.domain.finding import CLASSES, Finding
+
+SIZE = 64
+
+
+def write_model(root: Path, *, seed: int = 0, gate: float = 0.0, architecture: str = "densenet121") -> Path:
+    """Write `root/chest/1` and return its folder; every picture passes the gate unless told otherwise."""
+    folder = root / "chest" / "1"
+    folder.mkdir(parents=True)
+    torch.manual_seed(seed)
+    state = build(architecture, len(CLASSES) + 1).state_dict()
+    save_file({name: tensor.half() for name, tensor in state.items()}, folder / "weights.safetensors")
+    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    limits = "{ low = 0.3, high = 0.6 }"
+    lines = [
+        'name = "chest"',
+        'version = "1"',
+        f'architecture = "{architecture}"',
+        f"classes = {list(CLASSES)}",
+        f"size = {SIZE}",
+        f'preparation = "{PREPARATION}"',
+        f'sha256 = "{digest}"',
+        "[calibration]",
+        "temperature = 1.0",
+        "gate_temperature = 1.0",
+        "[thresholds]",
+        f"gate = {gate}",
+        f"any_disease = {limits}",
+        *(f"{finding.value} = {limits}" for finding in Finding),
+    ]
+    (folder / "model.toml").write_text("\n".join(lines) + "\n")
+    return folder
