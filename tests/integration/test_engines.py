@@ -1,0 +1,227 @@
+"""Engines agree before they serve; explanations look at the weights; `classify` keeps its contract."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.films import Encoding, encode, file_bytes, picture
+from tests.models import SIZE, write_model
+from triage.assess import engine as engines
+from triage.assess.batching import BatchedEngine
+from triage.assess.engine import TOLERANCE, open_engine, probabilities, probe_films, verify_engine
+from triage.assess.explain import Explainer, overlay
+from triage.assess.network import build
+from triage.assess.prepare import prepare
+from triage.assess.registry import Model, find
+from triage.domain.finding import Finding
+from triage.errors import ModelRefused
+
+FILMS = [prepare(picture(seed=seed).astype(np.float32), SIZE) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    write_model(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(models: Path) -> Model:
+    return find(models, "chest")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture(scope="module")
+def reference(model: Model):
+    return open_engine(model, "torch")
+
+
+def test_openvino_agrees_with_torch(model: Model, cache: Path, reference) -> None:
+    engine = open_engine(model, "openvino", cache, threads=1)
+    agreement = verify_engine(model, engine, FILMS, reference)
+    assert agreement.holds
+    assert agreement.films == 3
+    assert 0 < agreement.largest <= TOLERANCE["bf16"]
+
+
+def test_a_second_start_needs_no_torch(models: Path, model: Model, cache: Path) -> None:
+    open_engine(model, "openvino", cache, threads=1)
+    program = (
+        "import sys; from pathlib import Path; from triage.assess.opening import open_classifier\n"
+        f"open_classifier(folder=Path({str(models)!r}), engine='openvino', threads=1, cache=Path({str(cache)!r}))\n"
+        "assert 'torch' not in sys.modules and 'monai' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_engine_that_disagrees_may_not_serve(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference
+) -> None:
+    class Liar:
+        name = "openvino bf16"
+        batches = False
+
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            return reference.infer(batch) * 3 + 1
+
+    monkeypatch.setattr(engines, "_openvino", lambda *_: Liar())
+    with pytest.raises(ModelRefused, match="changes a probability"):
+        open_engine(model, "openvino", tmp_path)
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    card = folder / "model.toml"
+    card.write_text(card.read_text().replace("densenet121", "densenet169"))
+    with pytest.raises(ModelRefused, match="densenet169"):
+        open_engine(find(tmp_path, "chest"), "torch")
+
+
+def test_probabilities_sum_to_one_and_the_gate_is_its_own(model: Model) -> None:
+    logits = np.array([[50.0, -50, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 900]], np.float32)
+    classes, gate = probabilities(model, logits)
+    assert np.allclose(classes.sum(axis=1), 1)
+    assert gate == pytest.approx([0.5, 1.0])
+
+
+def test_concurrent_films_share_a_pass_and_get_their_own_answers(model: Model) -> None:
+    sizes: list[int] = []
+    first_is_in, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        name = "slow"
+        batches = True
+
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            sizes.append(len(batch))
+            first_is_in.set()
+            go_on.wait(10)
+            return batch.reshape(len(batch), -1)[:, :1].repeat(7, axis=1)
+
+    engine = BatchedEngine(Slow(), max_batch=4)
+    answers: dict[int, float] = {}
+
+    def ask(number: int) -> None:
+        answers[number] = float(engine.infer(np.full((1, 1, 2, 2), number, np.float32))[0, 0])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(7)]
+    threads[0].start()
+    first_is_in.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    deadline = threading.Event()
+    for _ in range(1000):
+        if len(engine._waiting) == 6:
+            break
+        deadline.wait(0.005)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert answers == {number: float(number) for number in range(7)}
+    assert sizes == [1, 4, 2]
+
+
+def test_a_failure_reaches_every_caller_of_the_pass() -> None:
+    class Broken:
+        name = "broken"
+        batches = True
+
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        BatchedEngine(Broken(), 4).infer(np.zeros((2, 1, 2, 2), np.float32))
+
+
+def test_probe_films_are_films_and_always_the_same() -> None:
+    assert all(film.shape == (1, SIZE, SIZE) for film in probe_films(SIZE))
+    assert np.array_equal(probe_films(SIZE)[2], probe_films(SIZE)[2])
+
+
+def test_an_explanation_changes_with_the_weights(model: Model) -> None:
+    torch.manual_seed(99)
+    trained = Explainer(model).map(FILMS[0], Finding.TUBERCULOSIS)
+    randomised = Explainer(model, build(model.architecture, 7)).map(FILMS[0], Finding.TUBERCULOSIS)
+    assert trained.shape == (SIZE, SIZE)
+    assert trained.min() == 0
+    assert trained.max() == 1
+    assert abs(np.corrcoef(trained.ravel(), randomised.ravel())[0, 1]) < 0.9
+
+
+def test_an_overlay_is_the_film_where_nothing_is_hot() -> None:
+    grey = np.full((20, 20), 0.5, np.float32)
+    shown = overlay(grey, np.zeros((5, 5), np.float32))
+    assert (shown == 127).all()
+
+
+@pytest.fixture
+def run(models: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, tmp_path: Path):
+    import typer
+
+    from triage.cli import classify
+
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    classify.register(app)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRIAGE__MODEL__FOLDER", str(models))
+    monkeypatch.setenv("TRIAGE__MODEL__ENGINE", "torch")
+    return lambda *words: CliRunner().invoke(app, ["classify", *map(str, words)])
+
+
+def test_classify_prints_one_json_document(run, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    (films / "inner").mkdir(parents=True)
+    (films / "a.dcm").write_bytes(file_bytes(encode(picture(), Encoding())))
+    (films / "inner" / "b").write_bytes(file_bytes(encode(picture(), Encoding(syntax="jpeg-ls"))))
+    (films / "notes.txt").write_text("no film")
+    done = run(films, "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert [Path(row["path"]).name for row in rows] == ["a.dcm", "b"]
+    assert set(rows[0]) >= {
+        "path", "sop_instance_uid", "outcome", "reason", "gate", "any_disease", "findings", "model", "milliseconds",
+    }  # fmt: skip
+    assert [item["finding"] for item in rows[0]["findings"]] == [finding.value for finding in Finding]
+    assert rows[0]["any_disease"] == pytest.approx(rows[1]["any_disease"], abs=1e-4)
+
+
+def test_classify_names_what_failed_and_exits_with_one(run, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.dcm", tmp_path / "bad.dcm"
+    good.write_bytes(file_bytes(encode(picture(), Encoding())))
+    bad.write_bytes(good.read_bytes()[:-100])
+    done = run(good, bad)
+    assert done.exit_code == 1
+    assert "bad.dcm" in done.stderr
+    assert "good.dcm" not in done.stderr.replace("classified", "")
+    assert len(done.stdout.strip().splitlines()) == 2
+
+
+def test_classify_of_nothing_is_wrong_usage(run, tmp_path: Path) -> None:
+    done = run(tmp_path / "nowhere")
+    assert done.exit_code == 2
+    assert "does not exist" in done.stderr
+
+
+def test_classify_explains_into_a_folder(run, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(file_bytes(encode(picture(), Encoding())))
+    done = run(tmp_path / "a.dcm", "--json", "--explain", tmp_path / "maps")
+    assert done.exit_code == 0
+    shown = [f for f in json.loads(done.stdout)[0]["findings"] if f["state"] != "absent"]
+    assert len(list((tmp_path / "maps").glob("*.png"))) == len(shown)
