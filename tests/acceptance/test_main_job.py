@@ -1,0 +1,219 @@
+"""The main job, end to end: a PACS sends films, the list shows the likely diseased first, the SR is back."""
+
+from __future__ import annotations
+
+import csv
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests.peers import wait_until
+from tests.site import Site, json_of, triage
+from triage import samples
+
+STORED = {"CR", "DX", "SC", "OT"}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return samples.write(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, orthanc_server):
+    if hasattr(orthanc_server, "empty"):
+        orthanc_server.empty()
+    running = Site(
+        tmp_path_factory.mktemp("site"),
+        destination=[
+            {
+                "name": "pacs",
+                "kind": "dicom",
+                "ae_title": orthanc_server.ae_title,
+                "host": orthanc_server.host,
+                "port": orthanc_server.dicom_port,
+                "results": ["sr"],
+            }
+        ],
+    ).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def sent(site, films, dcmtk):
+    """The sample studies after dcmtk's storescu sent them in one go, judged and delivered."""
+    host, port = site.dicom
+    for film in films:
+        done = dcmtk.run("storescu", "-xf", _profiles(site.folder), "All", host, port, film.path)
+        assert done.returncode == 0, done.stderr
+    site.wait_settled({film.study_instance_uid for film in films})
+    return films
+
+
+def _profiles(folder: Path) -> Path:
+    """Return a storescu configuration that proposes each class with the syntaxes that samples use."""
+    path = folder / "storescu.cfg"
+    if not path.exists():
+        syntaxes = {
+            "Plain": ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2"),
+            "Lossless": ("1.2.840.10008.1.2.4.70",),
+            "J2k": ("1.2.840.10008.1.2.4.90",),
+            "Jls": ("1.2.840.10008.1.2.4.80",),
+            "Rle": ("1.2.840.10008.1.2.5",),
+            "Lossy": ("1.2.840.10008.1.2.4.50",),
+            "J2kLossy": ("1.2.840.10008.1.2.4.91",),
+        }
+        classes = (
+            "ComputedRadiographyImageStorage",
+            "DigitalXRayImageStorageForPresentation",
+            "SecondaryCaptureImageStorage",
+        )
+        text = "[[TransferSyntaxes]]\n"
+        for name, uids in syntaxes.items():
+            text += f"[{name}]\n" + "".join(f"TransferSyntax{n} = {u}\n" for n, u in enumerate(uids, 1))
+        text += "[[PresentationContexts]]\n[Contexts]\n"
+        pairs = [(c, s) for c in classes for s in syntaxes]
+        text += "".join(f"PresentationContext{n} = {c}\\{s}\n" for n, (c, s) in enumerate(pairs, 1))
+        text += "[[Profiles]]\n[All]\nPresentationContexts = Contexts\n"
+        path.write_text(text)
+    return path
+
+
+def test_every_sample_has_its_place_and_an_answer(site, sent):
+    items = {i["study_instance_uid"]: i for i in site.worklist()}
+    for film in sent:
+        item = items[film.study_instance_uid]
+        assert item["assessment"]["state"] in {"assessed", "not_evaluated"}
+        if film.diseased is None:
+            assert item["assessment"]["outcome"] == "not_evaluated", film.kind
+
+
+def test_the_list_is_in_the_order_of_its_keys_with_stat_first(site, sent):
+    items = site.worklist()
+    keys = [(i["band"], i["effective_at"], i["arrived_at"], i["study_instance_uid"]) for i in items]
+    assert keys == sorted(keys)
+    assert [i["position"] for i in items] == list(range(1, len(items) + 1))
+    stat = {film.study_instance_uid for film in sent if film.stat}
+    assert stat
+    assert {i["study_instance_uid"] for i in items[: len(stat)]} == stat
+
+
+def test_diseased_samples_stand_before_healthy_ones_of_their_band(site, sent):
+    diseased = {film.study_instance_uid: film.diseased for film in sent if film.diseased is not None}
+    routine = [i for i in site.worklist() if i["band"] == 1 and i["study_instance_uid"] in diseased]
+    first_healthy = next(n for n, i in enumerate(routine) if not diseased[i["study_instance_uid"]])
+    last_diseased = max(n for n, i in enumerate(routine) if diseased[i["study_instance_uid"]])
+    overtaken = [i["patient"]["name"] for i in routine[first_healthy:last_diseased]]
+    assert last_diseased < first_healthy, overtaken
+
+
+def test_why_adds_up_to_the_place(site, sent):
+    for item in site.worklist():
+        why = site.get(f"/api/v1/studies/{item['study_instance_uid']}/why")
+        used = sum(term["minutes"] for term in why["terms"] if term["used"])
+        assert used == pytest.approx(why["advance_minutes"], abs=1e-6)
+        arrived, effective = (datetime.fromisoformat(why[name]) for name in ("arrived_at", "effective_at"))
+        assert (arrived - effective).total_seconds() / 60 == pytest.approx(why["advance_minutes"], abs=1e-6)
+        assert why["position"] == item["position"]
+
+
+def test_a_valid_report_of_every_study_is_in_the_pacs(site, sent, orthanc_server, dcmtk, tmp_path):
+    for uid in {film.study_instance_uid for film in sent}:
+        objects = wait_until(lambda uid=uid: orthanc_server.instances(uid), 60)
+        assert len(objects) == 1
+        path = tmp_path / f"{uid}.dcm"
+        path.write_bytes(orthanc_server.file(objects[0]["ID"]))
+        report = dcmread(path)
+        assert report.Modality == "SR"
+        assert report.StudyInstanceUID == uid
+        found = dcmtk.run("dciodvfy", path)
+        assert "Error" not in found.stderr + found.stdout, found.stderr
+
+
+def test_the_terminal_shows_the_same_list(site, sent):
+    shown = json_of(triage("worklist", "--json", config=site.config))
+    listed = [i["study_instance_uid"] for i in site.worklist()]
+    assert [i["study_instance_uid"] for i in shown["items"]] == listed[: len(shown["items"])]
+    first = listed[0]
+    why = json_of(triage("worklist", "--json", "--why", first, config=site.config))
+    assert why["position"] == 1
+
+
+def test_classify_gives_the_answer_of_the_service(site, sent):
+    film = next(f for f in sent if f.diseased)
+    answer = json_of(triage("classify", "--json", film.path, config=site.config))[0]
+    item = next(i for i in site.worklist() if i["study_instance_uid"] == film.study_instance_uid)
+    assert answer["outcome"] in {item["assessment"]["outcome"], "negative", "undetermined"}
+    detail = site.get(f"/api/v1/studies/{film.study_instance_uid}")
+    uid = dcmread(film.path, stop_before_pixels=True).SOPInstanceUID
+    judged = next(i for i in detail["instances"] if i["sop_instance_uid"] == uid)
+    assert answer["any_disease"] == pytest.approx(judged["any_disease"], abs=1e-3)
+
+
+def test_a_second_patient_under_a_known_study_is_kept_apart(site, sent, dcmtk, tmp_path):
+    film = dcmread(sent[0].path)
+    film.PatientID, film.PatientName = "SYN-OTHER", "SYNTHETIC^OTHER"
+    film.SOPInstanceUID += ".9"
+    film.file_meta.MediaStorageSOPInstanceUID = film.SOPInstanceUID
+    path = tmp_path / "other.dcm"
+    film.save_as(path)
+    host, port = site.dicom
+    dcmtk.run("storescu", "-xf", _profiles(site.folder), "All", host, port, path)
+    detail = site.get(f"/api/v1/studies/{sent[0].study_instance_uid}")
+    assert film.SOPInstanceUID not in {i["sop_instance_uid"] for i in detail["instances"]}
+
+
+def test_no_patient_is_named_in_the_log(site, sent):
+    log = site.log.read_text()
+    assert "SYNTHETIC" not in log
+    assert "SYN-" not in log
+
+
+def _expectations(shared: Path) -> dict[str, str]:
+    with (shared / "dicom" / "manifest.csv").open() as file:
+        return {row["file"]: row["expect"] for row in csv.DictReader(file)}
+
+
+def test_every_real_chest_object_is_stored_or_refused_and_every_film_judged(shared, tmp_path, orthanc, dcmtk):
+    """dcmtk's storescu sends what it can read; what it can't read or propose, triage's own sender sends."""
+    expected = _expectations(shared)
+    paths = sorted(path for path in (shared / "dicom" / "cxr").rglob("*.dcm") if path.is_file())
+    running = Site(
+        tmp_path / "site",
+        destination=[
+            {
+                "name": "pacs",
+                "kind": "dicom",
+                "ae_title": orthanc.ae_title,
+                "host": orthanc.host,
+                "port": orthanc.dicom_port,
+            }
+        ],
+    ).start()
+    try:
+        host, port = running.dicom
+        studies: dict[str, set[str]] = {}
+        for path in paths:
+            done = dcmtk.run("storescu", "-xf", _profiles(running.folder), "All", host, port, path)
+            if done.returncode != 0:
+                done = triage("send", path, "--to", f"TRIAGE@{host}:{port}")
+                if done.returncode != 0:
+                    assert expected[str(path.relative_to(shared / "dicom"))] != "assess", (path, done.stderr)
+                    continue
+            header = dcmread(path, stop_before_pixels=True, force=True)
+            kind = expected[str(path.relative_to(shared / "dicom"))]
+            studies.setdefault(header.StudyInstanceUID, set()).add(kind)
+        films = {uid for uid, kinds in studies.items() if "assess" in kinds}
+        running.wait_settled(films, 240)
+        states = {i["study_instance_uid"]: i["assessment"] for i in running.worklist()}
+        for uid in films:
+            assert states[uid]["outcome"] is not None
+            reports = wait_until(lambda uid=uid: orthanc.instances(uid), 60)
+            path = tmp_path / "report.dcm"
+            path.write_bytes(orthanc.file(reports[-1]["ID"]))
+            assert "Error" not in (found := dcmtk.run("dciodvfy", path)).stderr + found.stdout, uid
+    finally:
+        assert running.stop() == 0
