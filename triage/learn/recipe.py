@@ -1,0 +1,190 @@
+"""A recipe: everything that decides a training, as a small TOML file in `config/recipes`."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from triage.domain.finding import CLASSES
+from triage.errors import ConfigurationError
+from triage.learn.labels import LABELS, UNLABELLED
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Schedule(StrEnum):
+    """How the rate of learning moves within a stage."""
+
+    #: Up from little to the stage's rate, then down along a cosine.
+    ONE_CYCLE = "one_cycle"
+    #: The stage's rate, divided by ten whenever validation has stopped to improve.
+    PLATEAU = "plateau"
+
+
+class Stage(_Section):
+    """Some films at one size; stages follow each other and hand their weights on."""
+
+    size: Annotated[int, Field(ge=32, le=224)]
+    #: How many films are drawn, with replacement, in the whole stage.
+    films: Whole
+    rate: Positive
+    warm_up: Share = 0.08
+    schedule: Schedule = Schedule.ONE_CYCLE
+    #: "all", "head", or how many dense blocks before the head learn; the rest is frozen.
+    learn: Literal["all", "head"] | Annotated[int, Field(ge=1, le=4)] = "all"
+    #: Earlier blocks learn slower: the rate of a block is this share of the block's after it.
+    block_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Class(_Section):
+    """What share of the drawn films has a label, and from which sources; none named means all."""
+
+    share: Share
+    sources: tuple[str, ...] = ()
+    #: Sources of the label count as their number of films to this power: 1 as they are, 0 all alike.
+    source_power: Share = 0.6
+
+
+class Loss(_Section):
+    """The loss of the classes plus `gate_weight` times that of the gate."""
+
+    smoothing: Share = 0.05
+    gate_smoothing: Share = 0.01
+    gate_weight: Annotated[float, Field(ge=0)] = 0.7
+
+
+class MadeNegatives(_Section):
+    """Frontal films turned into what the gate has to reject, as shares of the frontal films drawn."""
+
+    rotated: Share = 0.034
+    inverted: Share = 0.034
+    #: A small part of a film, enlarged.
+    cropped: Share = 0.005
+    blank: Share = 0.002
+    #: Share of the pictures that are not frontal films which are shown as their negatives.
+    others_inverted: Share = 0.05
+
+
+class Augment(_Section):
+    """How films are changed while learning; shares are probabilities, all 0 switches augmentation off."""
+
+    #: Degrees to each side.
+    rotation: float = 12.0
+    #: Natural logarithm of the largest change of width or height.
+    scale: float = 0.16
+    shear: float = 0.06
+    #: Share of the edge.
+    shift: float = 0.07
+    flip: Share = 0.5
+    blur: Share = 0.25
+    rescale: Share = 0.15
+    sharpen: Share = 0.15
+    #: Uneven exposure: a smooth field of grey, to each side of this share of the range.
+    uneven: Share = 0.35
+    uneven_strength: float = 0.18
+    #: Soft parts lost below or above the window.
+    clip: Share = 0.3
+    noise: Share = 0.25
+    #: Local equalisation, as some publishers do it.
+    local_contrast: Share = 0.3
+    frame: Share = 0.4
+    boxes: Share = 0.35
+    letters: Share = 0.35
+
+
+class Recipe(_Section):
+    """All of a training but the films."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")]
+    about: str
+    architecture: str = "densenet121"
+    seed: int = 7
+    batch: Annotated[int, Field(ge=2, le=1024)] = 24
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    classes: dict[str, Class]
+    loss: Loss = Loss()
+    made_negatives: MadeNegatives = MadeNegatives()
+    augment: Augment = Augment()
+    dropout: Share = 0.0
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    #: Largest norm of a step's gradient.
+    clip_gradient: Positive = 2.0
+    #: How much of the moving average of the weights stays at each step; 0 keeps none.
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    #: Films between two looks at `val`.
+    validate_every: Whole = 12_000
+    #: Stop after so many looks without a better one, and keep the best weights; 0 never.
+    patience: Annotated[int, Field(ge=0)] = 0
+    #: Weights to start from, relative to the recipe: safetensors with our or torchvision's names.
+    start_from: str = ""
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Recipe:
+        known = [label for label in LABELS if label != UNLABELLED]
+        for name in self.classes:
+            if name not in known:
+                msg = f"the class '{name}' is not known; known: {', '.join(known)}"
+                raise ValueError(msg)
+        if not any(self.classes[name].share for name in CLASSES if name in self.classes):
+            msg = "no class has a share"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Return what tells whether a run may go on with this recipe."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def recipes_dir() -> Path:
+    """Return the folder of the recipes that came with triage."""
+    return Path(__file__).resolve().parents[2] / "config" / "recipes"
+
+
+def find_recipe(given: str) -> Path:
+    """Return the file of a recipe, given as a path or by name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    for path in (Path(given), recipes_dir() / f"{given}.toml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in recipes_dir().glob("*.toml")))
+    msg = f"There is no recipe '{given}'; give a file or one of: {known or 'none'}."
+    raise ConfigurationError(msg)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return a recipe from its file.
+
+    Raises:
+        ConfigurationError: the file can't be read, or says something that can't be.
+    """
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        recipe = Recipe.model_validate(raw)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        msg = f"The recipe {path} can't be read: {error}."
+        raise ConfigurationError(msg) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        msg = f"The recipe {path} is wrong at '{where}': {first['msg']}."
+        raise ConfigurationError(msg) from None
+    if recipe.start_from:
+        start = (path.parent / recipe.start_from).resolve()
+        return recipe.model_copy(update={"start_from": str(start)})
+    return recipe
