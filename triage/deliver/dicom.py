@@ -133,6 +133,7 @@ class _Line:
 
         Raises:
             PeerUnreachable: there is none, for the reason that the sentence says.
+            ContextRefused: the peer accepted nothing of what was proposed.
         """
         wanted = list(wanted)
         if self.is_open and self.association is not None and set(wanted) <= set(self._proposed):
@@ -146,6 +147,8 @@ class _Line:
             ae_title=self._peer.ae_title,
             evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), (evt.EVT_DATA_SENT, self._sent)],
         )
+        if association.rejected_contexts and not association.accepted_contexts:
+            raise ContextRefused(_refusal(self._peer, self._proposed))
         if not association.is_established:
             raise PeerUnreachable(_why(association, self._peer))
         association.network_timeout_response = "A-RELEASE"
@@ -250,11 +253,7 @@ class Sender:
         }
         usable = [one for one in item.contexts if one in accepted]
         if not usable:
-            msg = (
-                f"{self.peer} takes no object of SOP class {item.sop_class_uid}"
-                f" in transfer syntax {item.transfer_syntax_uid}."
-            )
-            raise ContextRefused(msg)
+            raise ContextRefused(_refusal(self.peer, item.contexts))
         content: Any = item.path if usable[0][1] == item.transfer_syntax_uid else dcmread(item.path)
         try:
             return self._status(association.send_c_store(content))
@@ -291,6 +290,12 @@ class Sender:
         if isinstance(value, PeerUnreachable):
             self._line = self._new_line()
         raise value
+
+
+def _refusal(peer: DicomDestination, contexts: list[Context]) -> str:
+    classes = ", ".join(dict.fromkeys(sop_class for sop_class, _ in contexts))
+    syntaxes = ", ".join(dict.fromkeys(syntax for _, syntax in contexts))
+    return f"{peer} takes no object of SOP class {classes} in transfer syntax {syntaxes}."
 
 
 def _why(association: Association, peer: DicomDestination) -> str:

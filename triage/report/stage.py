@@ -96,8 +96,10 @@ class ReportStage:
         with self._db.read() as session:
             study = session.get(Study, study_id)
             due = study is not None and study.version == version
-            due = due and (again or not self._is_done(session, study))
-            inp = self._input(session, study) if due and study is not None else None
+            if study is not None and due and (again or not self._is_done(session, study)):
+                inp = self._input(session, study)
+            else:
+                inp = None
         if isinstance(inp, NoReport):
             self._no_report(job, study_id, version, str(inp))
             return

@@ -1,0 +1,229 @@
+"""Results reach real peers, however late or unwilling they are, and never wait for one that is frozen."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers import Dcmtk, Orthanc, free_port, wait_until
+from tests.pipeline import Site, Storing, wall_clock
+from tests.reports import answer
+from triage.deliver import outbox
+from triage.domain.result import ResultState
+from triage.work.queue import Stage
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def frozen() -> Iterator[int]:
+    """The port of a peer that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    kept.append(server.accept()[0])
+                except OSError:
+                    return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+    for one in kept:
+        one.close()
+
+
+def report(site: Site, *destinations: str, study_uid: str = "1.2.3", version: int = 1) -> int:
+    study = site.study(answer(f"{study_uid}.4.1"), study_uid=study_uid, version=version)
+    site.run(Stage.REPORT, site.reporter(**dict.fromkeys(destinations, ("sr",))).report_study)
+    return study
+
+
+def states(site: Site, study: int) -> dict[str, ResultState]:
+    return {row.destination: row.state for row in site.results(study)}
+
+
+def test_storescp_gets_the_report(site: Site, dcmtk: Dcmtk, tmp_path: Path) -> None:
+    study = report(site, "pacs")
+    (tmp_path / "out").mkdir()
+    with dcmtk.storescp(tmp_path / "out") as port:
+        box = site.outbox(pacs=port)
+        assert site.run(Stage.DELIVER, box.deliver_result) == 1
+        box.close()
+    assert states(site, study) == {"pacs": ResultState.SENT}
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_orthanc_files_the_report_under_the_films_study(site: Site, orthanc: Orthanc) -> None:
+    study = report(site, "pacs", study_uid="1.2.826.77.1")
+    film = site.folder / "spool" / "1.2.826.77.1.4.1.dcm"
+    orthanc.post("/instances", film.read_bytes())
+    box = site.outbox(pacs=orthanc.dicom_port)
+    site.run(Stage.DELIVER, box.deliver_result)
+    box.close()
+    assert states(site, study) == {"pacs": ResultState.SENT}
+    stored = {one["MainDicomTags"]["SOPInstanceUID"] for one in orthanc.instances("1.2.826.77.1")}
+    assert stored == {"1.2.826.77.1.4.1", site.results(study)[0].sop_instance_uid}
+
+
+def test_orthanc_that_starts_late_gets_it_in_the_end(tmp_path: Path, late_orthanc: Orthanc) -> None:
+    site = Site(tmp_path, wall_clock)
+    study = report(site, "pacs", study_uid="1.2.826.77.2")
+    box = site.outbox(pacs=late_orthanc.dicom_port)
+    worker = site.worker(Stage.DELIVER, box.deliver_result)
+    try:
+        wait_until(lambda: site.results(study)[0].attempts >= 1)
+        row = site.results(study)[0]
+        assert (row.state, bool(row.last_error)) == (ResultState.QUEUED, True)
+        late_orthanc.start()
+        wait_until(lambda: states(site, study)["pacs"] is ResultState.SENT)
+    finally:
+        worker.stop()
+        box.close()
+    assert len(late_orthanc.instances("1.2.826.77.2")) == 1
+
+
+def test_a_peer_out_of_resources_is_asked_again_with_growing_waits(site: Site) -> None:
+    study = report(site, "pacs")
+    with Storing(0xA700, 0xA700, 0xA700, 0xA700, 0x0000) as peer:
+        box = site.outbox(pacs=peer.port)
+        waits = []
+        while states(site, study)["pacs"] is ResultState.QUEUED:
+            site.run(Stage.DELIVER, box.deliver_result)
+            due = site.queue.next_run(Stage.DELIVER)
+            if due is not None:
+                waits.append((due - site.clock()).total_seconds())
+                assert "out of resources" in site.results(study)[0].last_error
+                site.clock.advance(waits[-1])
+        box.close()
+    assert waits == [1, 2, 4, 8]
+    assert states(site, study) == {"pacs": ResultState.SENT}
+    assert site.results(study)[0].last_error == ""
+
+
+def test_an_object_that_is_refused_is_dead_after_a_few_tries_and_a_person_can_retry(site: Site) -> None:
+    study, other = report(site, "pacs"), report(site, "pacs", study_uid="1.2.9")
+    with Storing(0xC000, 0x0000, 0xC000, 0xC000, 0x0000) as peer:
+        box = site.outbox(pacs=peer.port)
+        for _ in range(5):
+            site.run(Stage.DELIVER, box.deliver_result)
+            site.clock.advance(10)
+        # The one that is refused does not hold up the one behind it.
+        assert (states(site, study), states(site, other)) == (
+            {"pacs": ResultState.DEAD},
+            {"pacs": ResultState.SENT},
+        )
+        assert "0xC000" in site.results(study)[0].last_error
+        with site.db.write() as session:
+            outbox.retry(session, site.queue, session.merge(site.results(study)[0]), site.clock())
+        site.run(Stage.DELIVER, box.deliver_result)
+        box.close()
+    assert states(site, study) == {"pacs": ResultState.SENT}
+
+
+@pytest.mark.parametrize("status", [0x0111, 0xB000, 0xB006])
+def test_a_duplicate_or_a_warning_is_success(site: Site, status: int) -> None:
+    study = report(site, "pacs")
+    with Storing(status) as peer:
+        box = site.outbox(pacs=peer.port)
+        site.run(Stage.DELIVER, box.deliver_result)
+        box.close()
+    assert states(site, study) == {"pacs": ResultState.SENT}
+
+
+def test_a_class_that_the_peer_does_not_take_is_dead_with_that_reason(site: Site, dcmtk: Dcmtk) -> None:
+    study = report(site, "pacs")
+    profile = site.folder / "storescp.cfg"
+    profile.write_text(
+        "[[TransferSyntaxes]]\n[Native]\nTransferSyntax1=LittleEndianExplicit\n"
+        "[[PresentationContexts]]\n[Only]\n"
+        "PresentationContext1=1.2.840.10008.5.1.4.1.1.7\\Native\n"
+        "[[Profiles]]\n[Default]\nPresentationContexts=Only\n"
+    )
+    with dcmtk.storescp(site.folder, "-xf", profile, "Default") as port:
+        box = site.outbox(pacs=port)
+        for _ in range(4):
+            site.run(Stage.DELIVER, box.deliver_result)
+            site.clock.advance(60)
+        box.close()
+    row = site.results(study)[0]
+    assert row.state is ResultState.DEAD
+    assert "1.2.840.10008.5.1.4.1.1.88.34" in row.last_error
+
+
+def test_a_frozen_peer_holds_up_nobody(tmp_path: Path, frozen: int) -> None:
+    site = Site(tmp_path, wall_clock)
+    studies = [report(site, "frozen", "pacs", study_uid=f"1.2.{n}") for n in range(4)]
+    with Storing(0x0000) as peer:
+        box = site.outbox(patience_seconds=6.0, frozen=frozen, pacs=peer.port)
+        worker = site.worker(Stage.DELIVER, box.deliver_result, threads=2)
+        started = time.monotonic()
+        try:
+            wait_until(lambda: len(peer.stored) == 4, 5)
+            assert time.monotonic() - started < 5
+            wait_until(lambda: "did not answer within 6 s" in _errors(site, studies, "frozen"), 12)
+        finally:
+            worker.stop()
+    assert {states(site, study)["pacs"] for study in studies} == {ResultState.SENT}
+    assert {states(site, study)["frozen"] for study in studies} == {ResultState.QUEUED}
+
+
+def _errors(site: Site, studies: list[int], destination: str) -> str:
+    rows = [row for study in studies for row in site.results(study)]
+    return " ".join(row.last_error for row in rows if row.destination == destination)
+
+
+def test_results_that_wait_for_a_destination_arrive_in_their_order(site: Site) -> None:
+    port = free_port()
+    studies = [report(site, "pacs", study_uid=f"1.2.{n}") for n in range(5)]
+    box = site.outbox(pacs=port)
+    site.run(Stage.DELIVER, box.deliver_result)
+    # One try found the destination away; the others did not hammer it.
+    assert sorted(site.results(study)[0].attempts for study in studies) == [0, 0, 0, 0, 1]
+    box.close()
+    with Storing(0x0000) as peer:
+        box = site.outbox(pacs=peer.port)
+        site.clock.advance(2)
+        site.run(Stage.DELIVER, box.deliver_result)
+        box.close()
+        assert peer.stored == [site.results(study)[0].sop_instance_uid for study in studies]
+
+
+def test_a_later_version_waits_for_the_earlier_one(site: Site) -> None:
+    study = report(site, "pacs")
+    report(site, "pacs", version=2)
+    with Storing(0xC000, 0x0000) as peer:
+        box = site.outbox(pacs=peer.port)
+        for _ in range(3):
+            site.run(Stage.DELIVER, box.deliver_result)
+            site.clock.advance(5)
+        box.close()
+        assert peer.stored == [row.sop_instance_uid for row in site.results(study)]
+
+
+def test_a_destination_that_was_removed_leaves_a_dead_letter_that_says_so(site: Site) -> None:
+    study = report(site, "old_pacs")
+    box = site.outbox()
+    site.run(Stage.DELIVER, box.deliver_result)
+    row = site.results(study)[0]
+    assert row.state is ResultState.DEAD
+    assert "old_pacs" in row.last_error
+
+
+def test_a_file_that_was_deleted_is_a_dead_letter(site: Site) -> None:
+    study = report(site, "pacs")
+    (site.folder / "results" / site.results(study)[0].path).unlink()
+    box = site.outbox(pacs=free_port())
+    site.run(Stage.DELIVER, box.deliver_result)
+    row = site.results(study)[0]
+    assert row.state is ResultState.DEAD
+    assert "triage results rebuild" in row.last_error
