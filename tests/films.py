@@ -28,7 +28,9 @@ CODECS: dict[str, tuple[str, Any]] = {
     "jpeg-ls": (_J + "80", lambda a, n: imagecodecs.jpegls_encode(a)),
     "jpeg-2000": (
         _J + "90",
-        lambda a, n: imagecodecs.jpeg2k_encode(a, level=0, reversible=True, codecformat="j2k", bitspersample=n),
+        lambda a, n: imagecodecs.jpeg2k_encode(
+            a, level=0, reversible=True, codecformat="j2k", bitspersample=n
+        ),
     ),
     "htj2k": (_J + "201", lambda a, n: imagecodecs.htj2k_encode(a, reversible=True)),
     "jpeg-xl": (_J + "110", lambda a, n: imagecodecs.jpegxl_encode(a, lossless=True)),

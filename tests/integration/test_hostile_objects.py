@@ -23,7 +23,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 #: Longer than this is a hang.
 SLOW = 10.0  # seconds
 FILM = picture(64, 56)
-SYNTAXES = ("explicit", "implicit", "big-endian", "deflated", "rle", "jpeg-lossless", "jpeg-ls", "jpeg-2000", "htj2k")
+SYNTAXES = (
+    "explicit",
+    "implicit",
+    "big-endian",
+    "deflated",
+    "rle",
+    "jpeg-lossless",
+    "jpeg-ls",
+    "jpeg-2000",
+    "htj2k",
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +118,9 @@ def test_flipped_bytes_have_an_answer(pool: DecoderPool, damage: tuple[int, str,
 @pytest.mark.nightly
 def test_flipped_bytes_for_ten_minutes(pool: DecoderPool, shared: Path) -> None:
     rng = random.Random(time.time_ns())
-    files = [file.read_bytes() for file in (shared / "dicom").rglob("*.dcm") if 0 < file.stat().st_size < 500_000]
+    files = [
+        file.read_bytes() for file in (shared / "dicom").rglob("*.dcm") if 0 < file.stat().st_size < 500_000
+    ]
     end = time.monotonic() + 600
     while time.monotonic() < end:
         seed = rng.getrandbits(32)

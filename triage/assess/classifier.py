@@ -41,7 +41,9 @@ log = logging.getLogger(__name__)
 
 Prepared = npt.NDArray[np.float32]
 
-_INVERTED = "The film seems to be shown as its negative, lungs bright and bones dark, although its header does not say so."
+_INVERTED = (
+    "The film seems to be its own negative, lungs bright and bones dark, though the header does not say so."
+)
 #: How a finding is named in a sentence.
 _NAMES = {
     Finding.BACTERIAL_PNEUMONIA: "bacterial pneumonia",

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from triage.assess.attributes import UNREADABLE
 from triage.assess.errors import PixelError
 from triage.assess.film import Words
 from triage.assess.lut import Layout, read_table, stored_values
@@ -18,7 +19,7 @@ _COLOURED_SHARE = 0.02
 
 
 def grey_of_samples(samples: npt.NDArray[np.unsignedinteger], ybr: bool = False) -> Words:
-    """Return the grey words of [H, W, 3] samples of 8 or 16 bits; raise PixelError when they are in colour."""
+    """Return the grey words of [H, W, 3] samples of 8 or 16 bits; raise PixelError when in colour."""
     pixels = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     scale = 1 << (8 * (pixels.itemsize - 1))
     if ybr:
@@ -57,7 +58,7 @@ def grey_of_palette(dataset: Dataset, layout: Layout, words: Words, little: bool
             descriptor = dataset[f"{colour}PaletteColorLookupTableDescriptor"].value
             data = dataset[f"{colour}PaletteColorLookupTableData"].value
             channels.append(read_table(descriptor, data, layout.signed, little).apply(index))
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except UNREADABLE as error:
             raise PixelError(NotEvaluated.UNDECODABLE, "The colour palette is missing or broken.") from error
     used = np.unique(words)
     greys = np.stack(channels)[:, used]

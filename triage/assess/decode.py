@@ -98,7 +98,13 @@ class DecoderPool:
         """
         inner = _agree(frame, codec, geometry)
         # a JPEG XL stream is only known when decoded; any depth of a film fits 16 bits
-        bits = inner.precision if inner else max(16, geometry.precision) if codec == "jpegxl" else geometry.precision
+        bits = (
+            inner.precision
+            if inner
+            else max(16, geometry.precision)
+            if codec == "jpegxl"
+            else geometry.precision
+        )
         dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32)
         shape: tuple[int, ...] = (geometry.rows, geometry.columns)
         if geometry.components > 1:

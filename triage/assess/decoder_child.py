@@ -90,7 +90,7 @@ def decode(codec: str, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 
 def _limit(memory: int) -> None:
-    """Bound the address space to what is mapped now plus `memory` bytes; dump no core; die with the parent."""
+    """Bound the address space to what is mapped now plus `memory`; dump no core; die with the parent."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -80,7 +80,7 @@ def verify_engine(model: Model, engine: Engine, films: Sequence[Batch], referenc
 
 
 def probe_films(size: int, count: int = _PROBES) -> list[Batch]:
-    """Return prepared pictures for a check that needs no patient: smooth shapes with grain, always the same."""
+    """Return prepared pictures for a check without patients: smooth shapes with grain, always the same."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     films = []
     for index in range(count):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.visualize import GradCAMpp
+from monai.visualize.class_activation_maps import GradCAMpp
 
 from triage.assess.classifier import Judged
 from triage.assess.engines.torch_engine import load_network
@@ -62,8 +62,8 @@ class Explainer:
 def overlay(picture: npt.NDArray[np.float32], heat: Map) -> npt.NDArray[np.uint8]:
     """Return the film with its heat map over it, uint8 [H, W, 3] in blue, green, red."""
     rows, columns = picture.shape
-    heat = cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    heat = np.asarray(cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
     colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO).astype(np.float32)
     grey = np.repeat((picture * 255)[..., None], 3, axis=2)
     share = (heat * _OPACITY)[..., None]
-    return np.clip(grey * (1 - share) + colours * share, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(grey * (1 - share) + colours * share, 0, 255), np.uint8)

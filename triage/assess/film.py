@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from triage.assess.errors import PixelError
 from triage.assess.prepare import Picture, reduce
 from triage.domain.finding import NotEvaluated
 
-Words = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Words = npt.NDArray[np.unsignedinteger[Any]]
 
 #: The share of unmasked pixels below black and above white, in percent.
 PERCENTILES = (0.5, 99.5)
@@ -87,8 +88,8 @@ class Film:
             strip = self._summable(self.words[top:bottom])
             for index in range(first, last):
                 _weighted_sum(strip, edges[index] - top, edges[index + 1] - top, out=flat[index])
-        means = cv2.resize(flat, (size, size), interpolation=cv2.INTER_AREA)
-        means *= np.float32(size / rows)
+        across = cv2.resize(flat, (size, size), interpolation=cv2.INTER_AREA)
+        means = np.asarray(across, np.float32) * np.float32(size / rows)
         return means if self._line is None else self._line.values(means)
 
     def _summable(self, words: Words) -> Picture:
@@ -147,7 +148,7 @@ def scaled_table(
     if inverted:
         table = 1.0 - table
     table[padding] = 0.0
-    return table.astype(np.float32)
+    return np.asarray(table, np.float32)
 
 
 def line_through(table: Picture) -> Line | None:

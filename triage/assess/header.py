@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from triage.assess.lut import number, text
+from triage.assess.attributes import first_item, number, text
 from triage.assess.source import Source
 from triage.domain.header import Header
 
@@ -47,8 +47,5 @@ def _plain(dataset: Dataset, keyword: str) -> str:
 
 def _code(dataset: Dataset, keyword: str) -> str:
     """Return the Code Value of a sequence's first item."""
-    try:
-        items = dataset.get(keyword)
-        return text(items[0], "CodeValue") if items else ""
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError, NotImplementedError):
-        return ""
+    item = first_item(dataset, keyword)
+    return "" if item is None else text(item, "CodeValue")

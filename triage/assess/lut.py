@@ -6,12 +6,13 @@ it is computed once for all words instead of for all pixels, and in double preci
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+
+from triage.assess.attributes import UNREADABLE, first_item, number, text
 
 Values = npt.NDArray[np.float64]
 
@@ -64,31 +65,6 @@ def stored_values(layout: Layout) -> npt.NDArray[np.int64]:
     return stored
 
 
-def number(dataset: Dataset, keyword: str) -> float | None:
-    """Return the first value of an attribute as a finite number, or None when it has none."""
-    try:
-        value = dataset.get(keyword)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            return None
-        if not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
-            value = value[0] if len(value) else None
-        result = float(value)  # type: ignore[arg-type]
-    except (ValueError, TypeError, OverflowError, AttributeError, KeyError, IndexError, NotImplementedError):
-        return None
-    return result if math.isfinite(result) else None
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """Return an attribute as upper-case text without padding; the first of several values; "" when absent."""
-    try:
-        value = dataset.get(keyword)
-        if value is not None and not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
-            value = value[0] if len(value) else None
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError):
-        return ""
-    return "" if value is None else str(value).strip("\0 ").upper()
-
-
 def _padding(dataset: Dataset, stored: npt.NDArray[np.int64], layout: Layout) -> npt.NDArray[np.bool_]:
     """Mark words of the padding range, its ends in either order (PS3.3 C.7.5.1.1.2), before any rescale."""
     first = number(dataset, "PixelPaddingValue")
@@ -120,7 +96,7 @@ def _modality(dataset: Dataset, stored: npt.NDArray[np.int64], layout: Layout, q
     if slope == 0 or (slope is None and text(dataset, "RescaleSlope")):
         quirks.append("rescale-unusable")
         slope, intercept = 1.0, 0.0
-    return stored * (1.0 if slope is None else slope) + intercept
+    return np.asarray(stored * (1.0 if slope is None else slope) + intercept, np.float64)
 
 
 def _voi(dataset: Dataset, modality: Values, layout: Layout, quirks: list[str]) -> Values:
@@ -140,7 +116,8 @@ def _voi(dataset: Dataset, modality: Values, layout: Layout, quirks: list[str]) 
     window = _window(dataset, quirks)
     if window is not None and text(dataset, "VOILUTFunction") == "SIGMOID":
         centre, width = window
-        return 1 / (1 + np.exp(np.clip(-4 * (modality - centre) / width, -60, 60)))
+        exponent: Values = np.clip(-4 * (modality - centre) / width, -60, 60)
+        return np.asarray(1 / (1 + np.exp(exponent)), np.float64)
     return modality
 
 
@@ -164,7 +141,7 @@ class _Table:
 
     def apply(self, values: Values) -> Values:
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        return self.entries[index]
+        return np.asarray(self.entries[index], np.float64)
 
 
 class _Broken:
@@ -176,13 +153,12 @@ _BROKEN = _Broken()
 
 def _first_table(dataset: Dataset, keyword: str, signed: bool, little: bool) -> _Table | _Broken | None:
     """Return the first usable item's table, None when the sequence is absent or empty."""
+    item = first_item(dataset, keyword)
+    if item is None:
+        return None
     try:
-        items = dataset.get(keyword)
-        if not items:
-            return None
-        return read_table(items[0].LUTDescriptor, items[0].LUTData, signed, little)
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError,
-            NotImplementedError, EOFError, OverflowError):  # fmt: skip
+        return read_table(item.LUTDescriptor, item.LUTData, signed, little)
+    except UNREADABLE:
         return _BROKEN
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom.dataset import Dataset
 
+from triage.assess.attributes import values
 from triage.assess.errors import PixelError
 from triage.assess.film import Words
 from triage.domain.finding import NotEvaluated
@@ -19,10 +20,10 @@ def upright(words: Words, dataset: Dataset, quirks: list[str]) -> Words:
     ones are turned; one that leads to front or back is a lateral, and raises PixelError. An empty or
     strange value changes nothing.
     """
-    try:
-        row, column = (str(value).strip().upper()[:1] for value in dataset.get("PatientOrientation") or ())
-    except (ValueError, TypeError, AttributeError):
+    directions = [str(value).strip().upper()[:1] for value in values(dataset, "PatientOrientation")]
+    if len(directions) != 2:
         return words
+    row, column = directions
     if "A" in (row, column) or "P" in (row, column):
         sentence = "Patient Orientation says that the film is a lateral."
         raise PixelError(NotEvaluated.NOT_FRONTAL, sentence)

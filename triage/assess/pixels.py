@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from triage.assess.attributes import number, text, values
 from triage.assess.codestream import Geometry, frame_bytes
 from triage.assess.colour import grey_of_palette, grey_of_samples, luminance_of_422
 from triage.assess.decode import CODECS, ENCAPSULATED_UNCOMPRESSED, DecoderPool, shared_pool
 from triage.assess.errors import PixelError
 from triage.assess.film import Film, Words, line_through, sample_counts, scaled_table
-from triage.assess.lut import Layout, Transfer, number, text, transfer
+from triage.assess.lut import Layout, Transfer, transfer
 from triage.assess.orientation import upright
 from triage.assess.source import Source, open_source
 from triage.domain.finding import NotEvaluated
@@ -64,15 +65,14 @@ def film_of(source: Source, pool: DecoderPool | None = None) -> Film:
     quirks: list[str] = []
     words, shape = _words(source, shape, pool, quirks)
     if shape.photometric == "PALETTE COLOR":
-        values = grey_of_palette(source.dataset, shape.layout, words, source.little_endian)
-        chain = Transfer(values, values, np.zeros(values.shape, bool), ("palette",))
+        greys = grey_of_palette(source.dataset, shape.layout, words, source.little_endian)
+        chain = Transfer(greys, greys, np.zeros(greys.shape, bool), ("palette",))
         inverted = False
     else:
         chain = transfer(source.dataset, shape.layout)
         inverted = _inverted(source.dataset, shape, quirks)
     counts = sample_counts(words, len(chain.values))
-    values = _fitting(chain, counts, quirks)
-    table = scaled_table(values, chain.padding, counts, inverted)
+    table = scaled_table(_fitting(chain, counts, quirks), chain.padding, counts, inverted)
     if chain.padding.any() and counts[chain.padding].any():
         quirks.append("padding")
     words = upright(words, source.dataset, quirks)
@@ -97,11 +97,10 @@ def read_picture(path: Path | str) -> Film:
         )
     rows, columns = pixels.shape[:2]
     _bounds(rows, columns)
-    words = grey_of_samples(pixels) if pixels.ndim == 3 else pixels
-    values = np.arange(1 << (8 * words.itemsize), dtype=np.float64)
-    table = scaled_table(
-        values, np.zeros(values.shape, bool), sample_counts(words, len(values)), inverted=False
-    )
+    samples: Words = pixels.astype(pixels.dtype, copy=False)  # type: ignore[assignment]
+    words = grey_of_samples(samples) if samples.ndim == 3 else samples
+    greys = np.arange(1 << (8 * words.itemsize), dtype=np.float64)
+    table = scaled_table(greys, np.zeros(greys.shape, bool), sample_counts(words, len(greys)), inverted=False)
     return Film(words, table, (), 1.0, line_through(table))
 
 
@@ -265,8 +264,7 @@ def _fitting(chain: Transfer, counts: npt.NDArray[np.int64], quirks: list[str]) 
 def _pixel_aspect(dataset: Dataset) -> float:
     """Return the width of a pixel over its height (PS3.3 C.7.6.3.1.7 has the vertical part first)."""
     try:
-        ratio = dataset.get("PixelAspectRatio")
-        vertical, horizontal = (float(value) for value in ratio)  # type: ignore[union-attr]
-        return horizontal / vertical if vertical > 0 and horizontal > 0 else 1.0
-    except (TypeError, ValueError, AttributeError):
+        vertical, horizontal = (float(value) for value in values(dataset, "PixelAspectRatio"))
+    except (TypeError, ValueError):
         return 1.0
+    return horizontal / vertical if vertical > 0 and horizontal > 0 else 1.0

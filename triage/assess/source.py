@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydicom import config
 from pydicom.dataset import Dataset
@@ -21,6 +22,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from triage.assess.attributes import UNREADABLE
 from triage.assess.errors import PixelError
 from triage.domain.finding import NotEvaluated
 
@@ -122,7 +124,7 @@ def _from_buffer(buffer: bytes | mmap.mmap, size: int) -> Source:
         buffer = _inflate(buffer, start, size)
         start, size = 0, len(buffer)
     implicit, little = _NATIVE.get(syntax, (False, True))
-    stream = buffer if isinstance(buffer, mmap.mmap) else io.BytesIO(buffer)
+    stream: Any = buffer if isinstance(buffer, mmap.mmap) else io.BytesIO(buffer)
     stream.seek(start)
     try:
         dataset = read_dataset(
@@ -132,8 +134,7 @@ def _from_buffer(buffer: bytes | mmap.mmap, size: int) -> Source:
             stop_when=_at_pixels,
             specific_tags=[BaseTag(tag) for tag in WANTED_TAGS],
         )
-    except (ValueError, EOFError, struct.error, RecursionError, KeyError, TypeError, OSError,
-            NotImplementedError, AttributeError, MemoryError, IndexError, OverflowError) as error:  # fmt: skip
+    except (*UNREADABLE, struct.error, MemoryError) as error:  # fmt: skip
         sentence = f"The object's header could not be parsed ({type(error).__name__})."
         raise PixelError(NotEvaluated.UNDECODABLE, sentence) from error
     payload, encapsulated = _pixel_element(buffer, stream.tell(), size, little)

@@ -151,7 +151,9 @@ def test_a_cut_stream_is_refused(pool: DecoderPool, codec: str, keep: float) -> 
         ),
     ],
 )
-def test_the_pinned_decoder_agrees_with_a_second_library(pool: DecoderPool, codec: str, encode, second) -> None:
+def test_the_pinned_decoder_agrees_with_a_second_library(
+    pool: DecoderPool, codec: str, encode, second
+) -> None:
     rng = np.random.default_rng(3)
     samples = (SAMPLES + rng.integers(0, 40, SAMPLES.shape)).astype(np.uint16)
     data = encode(samples)

@@ -44,7 +44,9 @@ def encodings(draw: st.DrawFn) -> Encoding:
         allocated=draw(st.sampled_from([16, 32])) if syntax in NATIVE else 16,
         syntax=syntax,
         modality=draw(st.sampled_from(["none", "slope", "negative", "lut"])),
-        voi=draw(st.sampled_from(["none", "linear", "exact", "sigmoid", "lut", "falling", "broken", "several"])),
+        voi=draw(
+            st.sampled_from(["none", "linear", "exact", "sigmoid", "lut", "falling", "broken", "several"])
+        ),
         overlay_bits=draw(st.booleans()) if native else False,
         orientation=draw(st.sampled_from(["L\\F", "R\\F", "L\\H", "R\\H"])),
         surplus=draw(st.sampled_from([0, 0, 700])) if syntax in NATIVE else 0,

@@ -103,7 +103,8 @@ def test_a_header_that_says_pa_does_not_open_the_gate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "years"), [("045Y", 45), ("006M", 0.5), ("010D", 10 / 365.25), ("45", None), ("ABC", None), ("", None)]
+    ("text", "years"),
+    [("045Y", 45), ("006M", 0.5), ("010D", 10 / 365.25), ("45", None), ("ABC", None), ("", None)],
 )
 def test_ages(text: str, years: float | None) -> None:
     assert age_years(text) == pytest.approx(years) if years is not None else age_years(text) is None

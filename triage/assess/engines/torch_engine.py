@@ -35,7 +35,7 @@ def load_network(model: Model) -> torch.nn.Module:
     # batch counters are of no use after training and need not be stored
     lacking = sorted(name for name in missing if not name.endswith("num_batches_tracked"))
     if lacking:
-        msg = f"The weights of {model.label} lack {len(lacking)} tensors of {model.architecture}, first {lacking[0]}."
+        msg = f"The weights of {model.label} lack {len(lacking)} tensors of {model.architecture}."
         raise ModelRefused(msg)
     return network.float().eval()
 

@@ -1,0 +1,1 @@
+"""The assess room: pixels, gate, network, answer."""
