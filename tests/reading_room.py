@@ -82,10 +82,12 @@ def assess(
     not_evaluated: NotEvaluated | None = None,
 ) -> None:
     """Let the model answer for a study that arrived, and conclude it."""
-    said = {finding: 0.03 for finding in Finding} | dict(probabilities or {})
+    said = dict.fromkeys(Finding, 0.03) | dict(probabilities or {})
     findings = tuple(FindingResult(f, p, finding_state(p, LOW, HIGH), LOW, HIGH) for f, p in said.items())
     worst = max(said.values()) if any_disease is None else any_disease
-    outcome = Outcome.POSITIVE if worst >= HIGH else Outcome.UNDETERMINED if worst >= LOW else Outcome.NEGATIVE
+    outcome = (
+        Outcome.POSITIVE if worst >= HIGH else Outcome.UNDETERMINED if worst >= LOW else Outcome.NEGATIVE
+    )
     if not_evaluated:
         outcome, findings = Outcome.NOT_EVALUATED, ()
     with db.write() as session:

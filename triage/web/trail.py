@@ -63,7 +63,7 @@ class Trail:
             WebError: too many records wait.
         """
         if len(self._pending) >= _MOST:
-            sentence = "The audit log can't be written, so no patient data is shown; see /readyz and the service's log."
+            sentence = "The audit log can't be written, so no patient data is shown; see the service's log."
             raise WebError("overloaded", sentence)
 
     def accessed(
