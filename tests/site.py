@@ -19,7 +19,9 @@ from tests.peers import wait_until
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def triage(*arguments: object, config: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+def triage(
+    *arguments: object, config: Path | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run one command of triage and return what it printed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if config:
@@ -52,7 +54,9 @@ class Site:
             "spool": {"low_water_mb": 50},
         }
         for section, values in changes.items():
-            settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+            settings[section] = (
+                {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+            )
         self.config.write_text(tomli_w.dumps(settings))
         self.process: subprocess.Popen[str] | None = None
         self.dicom: tuple[str, int] = ("", 0)
@@ -98,7 +102,10 @@ class Site:
 
     def get(self, path: str, **parameters: Any) -> Any:
         answer = httpx.get(
-            f"{self.url}{path}", params=parameters, headers={"Authorization": f"Bearer {self.token}"}, timeout=30
+            f"{self.url}{path}",
+            params=parameters,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=30,
         )
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -107,7 +114,9 @@ class Site:
         items: list[dict[str, Any]] = []
         cursor = None
         while True:
-            page = self.get("/api/v1/worklist", limit=200, **({"cursor": cursor} if cursor else {}), **parameters)
+            page = self.get(
+                "/api/v1/worklist", limit=200, **({"cursor": cursor} if cursor else {}), **parameters
+            )
             items += page["items"]
             cursor = page["next_cursor"]
             if cursor is None:

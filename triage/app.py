@@ -332,7 +332,11 @@ class Service:
         free = shutil.disk_usage(self.settings.data_dir).free >> 20
         enough = free >= self.settings.spool.low_water_mb
         sentence = f"{free} MB are free, {self.settings.spool.low_water_mb} MB are needed."
-        return "disk", enough, sentence if enough else f"{sentence} Senders get 'out of resources' until then."
+        return (
+            "disk",
+            enough,
+            sentence if enough else f"{sentence} Senders get 'out of resources' until then.",
+        )
 
     def _model_check(self) -> tuple[str, bool, str]:
         if self._classifier is None:

@@ -21,7 +21,16 @@ from triage.store.tables import Entry, FilmAssessmentRow, Instance, Job, Refusal
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 #: Libraries that would write data sets, identifiers or one line for each request.
-_QUIET = ("pynetdicom", "pydicom", "apscheduler", "uvicorn.access", "alembic", "highdicom", "matplotlib", "httpx")
+_QUIET = (
+    "pynetdicom",
+    "pydicom",
+    "apscheduler",
+    "uvicorn.access",
+    "alembic",
+    "highdicom",
+    "matplotlib",
+    "httpx",
+)
 
 
 class _Lines(logging.Formatter):
@@ -93,7 +102,13 @@ class _Tables(Collector):
             ("triage_studies", "Studies by pipeline state.", "state", Study.state, Study),
             ("triage_entries", "Worklist entries by reading state.", "state", Entry.state, Entry),
             ("triage_results", "Result objects by delivery state.", "state", Result.state, Result),
-            ("triage_assessments", "Judged films by outcome.", "outcome", FilmAssessmentRow.outcome, FilmAssessmentRow),
+            (
+                "triage_assessments",
+                "Judged films by outcome.",
+                "outcome",
+                FilmAssessmentRow.outcome,
+                FilmAssessmentRow,
+            ),
             ("triage_refusals", "Refusals by channel.", "channel", Refusal.channel, Refusal),
             ("triage_jobs", "Jobs by stage.", "stage", Job.stage, Job),
         )
@@ -104,7 +119,9 @@ class _Tables(Collector):
             yield family
         instances = session.scalar(select(func.count()).select_from(Instance)) or 0
         yield GaugeMetricFamily("triage_instances", "Acknowledged objects.", value=instances)
-        apart = session.scalar(select(func.count()).select_from(Instance).where(Instance.quarantine != "")) or 0
+        apart = (
+            session.scalar(select(func.count()).select_from(Instance).where(Instance.quarantine != "")) or 0
+        )
         yield GaugeMetricFamily("triage_quarantined_instances", "Objects that are kept apart.", value=apart)
 
     def _ages(self, session: Session) -> Iterator[Metric]:
@@ -115,7 +132,9 @@ class _Tables(Collector):
         late = session.scalar(
             select(func.count()).select_from(Entry).where(Entry.state == "waiting", Entry.due_at < now)
         )
-        yield GaugeMetricFamily("triage_overdue_entries", "Waiting entries past their due time.", value=late or 0)
+        yield GaugeMetricFamily(
+            "triage_overdue_entries", "Waiting entries past their due time.", value=late or 0
+        )
 
 
 def metrics(

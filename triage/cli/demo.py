@@ -14,7 +14,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demonstration keeps its data.")] = Path("triage-data/demo"),
+    folder: Annotated[Path, typer.Option(help="Where the demonstration keeps its data.")] = Path(
+        "triage-data/demo"
+    ),
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8080,
     dicom_port: Annotated[int, typer.Option(help="Port of the listener; 0 takes a free one.")] = 11112,
     until_judged: Annotated[

@@ -31,7 +31,18 @@ app = typer.Typer(
     help=f"A worklist triager for chest radiographs. {RESEARCH_USE}",
 )
 for _module in (
-    serve, demo, worklist, classify, send, importing, results, learn, policy, database, accounts, doctor,
+    serve,
+    demo,
+    worklist,
+    classify,
+    send,
+    importing,
+    results,
+    learn,
+    policy,
+    database,
+    accounts,
+    doctor,
 ):
     _module.register(app)
 

@@ -37,7 +37,9 @@ def _show(policy: Any, as_json: bool) -> None:
         print_json(shown)
         return
     print(f"Policy {policy.version}, mode {policy.mode.value}")
-    print(f"No film is overtaken by one that arrived more than {policy.max_advance:g} minutes after it (STAT apart).")
+    print(
+        f"No film is overtaken by one that arrived more than {policy.max_advance:g} minutes after it (STAT apart)."
+    )
     for name, minutes in sorted(policy.minutes.items(), key=lambda pair: -pair[1]):
         print(f"  {name:22} {minutes:6g} min ahead")
     for name, minutes in policy.due.items():
@@ -55,7 +57,9 @@ def diff(
     file: Path,
     config: Config = None,
     as_json: Json = False,
-    everything: Annotated[bool, typer.Option("--all", help="Also the rows that stay where they are.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the rows that stay where they are.")
+    ] = False,
 ) -> None:
     """Show what the policy of FILE would do to the waiting list, row by row; nothing is changed."""
     from rich.console import Console

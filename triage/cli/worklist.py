@@ -22,8 +22,12 @@ def worklist(
     config: Config = None,
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep the list on the screen, live.")] = False,
-    why: Annotated[str, typer.Option("--why", metavar="UID", help="Why a study stands where it stands.")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="Also what is claimed, read or withdrawn.")] = False,
+    why: Annotated[
+        str, typer.Option("--why", metavar="UID", help="Why a study stands where it stands.")
+    ] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is claimed, read or withdrawn.")
+    ] = False,
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="The list as it stood (RFC 3339).")] = "",
     limit: Annotated[int, typer.Option(help="How many rows.")] = 50,
 ) -> None:

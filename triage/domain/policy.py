@@ -61,14 +61,17 @@ class Policy:
         """Refuse a policy under which a guarantee of the order would not hold."""
         _check_keys("minutes", self.minutes, _MINUTES)
         _check_keys("due", self.due, _DUE)
+        _check_number("max_advance", self.max_advance, 0, 10_000)
         for name in _MINUTES:
             _check_number(f"minutes.{name}", self.minutes[name], 0, self.max_advance)
         for name in _DUE:
             _check_number(f"due.{name}", self.due[name], 0, 100_000)
-        _check_number("max_advance", self.max_advance, 0, 10_000)
         _check_number("upper_limit_minutes", self.upper_limit_minutes, 0, 100_000)
         _check_number("due_warning_minutes", self.due_warning_minutes, 0, 100_000)
         _check_number("freeze", self.freeze, 0, 100)
+        if not isinstance(self.freeze, int):
+            msg = f"The policy's freeze counts rows: a whole number, not {self.freeze!r}."
+            raise PolicyError(msg)
 
     @property
     def digest(self) -> str:

@@ -199,7 +199,10 @@ def rank(inputs: Inputs, policy: Policy) -> Ranking:
     if policy.mode is Mode.SHADOW:
         advance = timedelta(0)
         sentence = "shadow mode: listed first-in-first-out"
-        terms = (*(Term(t.name, t.sentence, t.minutes) for t in terms), Term("shadow", sentence, 0.0, used=True))
+        terms = (
+            *(Term(t.name, t.sentence, t.minutes) for t in terms),
+            Term("shadow", sentence, 0.0, used=True),
+        )
     key = Key(band, inputs.arrived_at - advance, inputs.arrived_at, inputs.study_uid)
     return Ranking(key, advance, terms, due_at(inputs, policy))
 

@@ -29,9 +29,7 @@ def pin_to_json(pin: Pin) -> dict[str, Any]:
     return {"minutes": pin.minutes, "reason": pin.reason, "by": pin.by, "at": to_micros(pin.at)}
 
 
-def inputs_of(
-    session: Session, study: Study, entry: Entry | None
-) -> tuple[Inputs, FilmAssessmentRow | None]:
+def inputs_of(session: Session, study: Study, entry: Entry | None) -> tuple[Inputs, FilmAssessmentRow | None]:
     """Return everything that an entry's place depends on, and the film that decides it."""
     said, film = assessments.evaluation(session, study)
     inputs = Inputs(

@@ -16,7 +16,9 @@ def for_study(session: Session, study: Study) -> Sequence[Order]:
     same = [Order.study_uid == study.study_uid]
     if study.accession_number:
         same.append(Order.accession_number == study.accession_number)
-    query = select(Order).where(or_(*same), ~Order.cancelled).order_by(Order.received_at.desc(), Order.id.desc())
+    query = (
+        select(Order).where(or_(*same), ~Order.cancelled).order_by(Order.received_at.desc(), Order.id.desc())
+    )
     return session.scalars(query).all()
 
 

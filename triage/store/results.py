@@ -28,7 +28,9 @@ def add(
     now: datetime,
 ) -> Result:
     """Keep a built object for one destination; the same object twice is the same row."""
-    query = select(Result).where(Result.sop_instance_uid == sop_instance_uid, Result.destination == destination)
+    query = select(Result).where(
+        Result.sop_instance_uid == sop_instance_uid, Result.destination == destination
+    )
     row = session.scalars(query).first()
     if row is None:
         row = Result(

@@ -34,7 +34,9 @@ class EmbeddedQueue:
         self, session: Session, stage: Stage, key: str, payload: Mapping[str, Any], run_at: datetime
     ) -> None:
         """See `Queue.put`. A job that is being worked on does not swallow a new one."""
-        waiting = select(Job.id).where(Job.stage == stage.value, Job.job_key == key, Job.leased_until.is_(None))
+        waiting = select(Job.id).where(
+            Job.stage == stage.value, Job.job_key == key, Job.leased_until.is_(None)
+        )
         if session.scalars(waiting.limit(1)).first() is None:
             row = Job(stage=stage.value, job_key=key, payload=dict(payload), run_at=run_at, created_at=run_at)
             session.add(row)

@@ -55,7 +55,13 @@ def claim(session: Session, study_uid: str, actor: str, now: datetime, revision:
 
 
 def release(
-    session: Session, study_uid: str, actor: str, now: datetime, revision: int | None = None, *, anyone: bool = False
+    session: Session,
+    study_uid: str,
+    actor: str,
+    now: datetime,
+    revision: int | None = None,
+    *,
+    anyone: bool = False,
 ) -> None:
     """Give a claimed entry back to the list, at its old place; `anyone` lets an administrator break a claim."""
     entry, study = _entry(session, study_uid, revision)
@@ -79,7 +85,13 @@ def _back(
 
 
 def complete(
-    session: Session, study_uid: str, actor: str, now: datetime, revision: int | None = None, *, anyone: bool = False
+    session: Session,
+    study_uid: str,
+    actor: str,
+    now: datetime,
+    revision: int | None = None,
+    *,
+    anyone: bool = False,
 ) -> None:
     """Mark a claimed entry as read; it leaves the list for the history."""
     entry, _ = _entry(session, study_uid, revision)

@@ -105,7 +105,13 @@ def _item(number: int, event: EntryEvent, study: Study, model: str, moment: date
         "band": event.band,
         "effective_at": text(event.effective_at),
         "advance_minutes": (event.arrived_at - event.effective_at).total_seconds() / 60,
-        "assessment": {"state": None, "outcome": None, "any_disease": None, "model": model or None, "findings": []},
+        "assessment": {
+            "state": None,
+            "outcome": None,
+            "any_disease": None,
+            "model": model or None,
+            "findings": [],
+        },
         "policy": event.policy,
         "reasons": [event.cause] if event.cause else [event.verb],
     }

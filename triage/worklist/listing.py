@@ -44,7 +44,11 @@ class BadCursor(TriageError):
 
 
 def page(
-    session: Session, now: datetime, status: Status = Status.WAITING, limit: int = 50, cursor: str | None = None
+    session: Session,
+    now: datetime,
+    status: Status = Status.WAITING,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> dict[str, Any]:
     """Return one page of the list; `next_cursor` is None on the last.
 
@@ -162,7 +166,9 @@ _OUTCOME_ORDER = {
 
 def _assessment(study: Study, films: Sequence[FilmAssessmentRow]) -> dict[str, Any]:
     newest = {row.instance_id: row for row in films}
-    worst = max(newest.values(), key=lambda r: (_OUTCOME_ORDER[r.outcome], r.any_disease or 0.0), default=None)
+    worst = max(
+        newest.values(), key=lambda r: (_OUTCOME_ORDER[r.outcome], r.any_disease or 0.0), default=None
+    )
     shown: dict[str, Any] = {
         "state": study.state.value,
         "outcome": None,

@@ -89,7 +89,9 @@ def _inputs(session: Session, states: Sequence[EntryState]) -> list[tuple[Entry,
     found = []
     for entry, study in rows:
         said, _ = assessments.evaluation_of(study, films.get(study.id, ()))
-        urgency = orders.urgency_of(study, told.get(study.study_uid, []) + told.get(study.accession_number, []))
+        urgency = orders.urgency_of(
+            study, told.get(study.study_uid, []) + told.get(study.accession_number, [])
+        )
         inputs = Inputs(
             study_uid=study.study_uid,
             arrived_at=study.arrived_at,

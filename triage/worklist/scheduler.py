@@ -66,7 +66,9 @@ class Scheduler:
         """Do whatever has become due; a second beat at the same time changes nothing."""
         now = self._clock()
         with self._db.write() as session:
-            if not installation.take_lease(session, "scheduler", self._name, now, self._every * _SILENT_BEATS):
+            if not installation.take_lease(
+                session, "scheduler", self._name, now, self._every * _SILENT_BEATS
+            ):
                 return
             policy = policies.active(session)
             changed = (
