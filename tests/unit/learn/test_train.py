@@ -1,0 +1,201 @@
+"""A training from recipe to weights: what it leaves, how it goes on, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from triage.errors import ConfigurationError, DataError, ModelRefused, TrainingFailed
+from triage.learn import train as training
+from triage.learn.checkpoint import read_place, read_tensors, write_tensors
+from triage.learn.recipe import find_recipe, read_recipe
+from triage.learn.runs import trial_table
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_run_leaves_weights_metrics_curves_and_a_line_in_the_register(make_set, make_recipe, tmp_path):
+    runs = tmp_path / "runs"
+    folder = training.train(make_recipe(), make_set(), runs, device="cpu", cache=tmp_path / "cache")
+    weights = load_file(folder / "weights.safetensors")
+    assert weights["class_layers.out.weight"].shape == (7, 1024)
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["seen"] for line in metrics] == [16, 32, 48]
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "settings.json").read_text())["batch"] == 8
+    table = trial_table(runs).splitlines()
+    assert table[0].split()[:3] == ["run", "state", "size"]
+    assert "finished" in table[1]
+    assert folder.name in table[1]
+
+
+_VICTIM = """
+    import os, signal, sys, torch
+    from pathlib import Path
+    from triage.learn import checkpoint, train
+    torch.set_num_threads(1)
+    train.CHECKPOINT_EVERY = 0.0
+    saves = []
+    def save(*given, _old=checkpoint.save):
+        _old(*given)
+        saves.append(1)
+        if len(saves) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+    checkpoint.save = save
+    recipe, data, runs, cache = map(Path, sys.argv[1:])
+    train.train(recipe, data, runs, device="cpu", cache=cache)
+"""
+
+
+def test_a_run_killed_in_mid_stage_ends_with_the_weights_of_one_that_was_not(make_set, make_recipe, tmp_path):
+    data, recipe, cache = make_set(), make_recipe(), tmp_path / "cache"
+    whole = training.train(recipe, data, tmp_path / "whole", device="cpu", cache=cache)
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_VICTIM), recipe, data, tmp_path / "killed", cache],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    (folder,) = (tmp_path / "killed").iterdir()
+    assert read_place(folder / "checkpoint.safetensors").step == 3
+    again = training.train(recipe, data, tmp_path / "killed", resume=True, device="cpu", cache=cache)
+    assert again == folder
+    ours, theirs = load_file(again / "weights.safetensors"), load_file(whole / "weights.safetensors")
+    assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=1e-5) for name in theirs)
+
+
+def test_resume_without_a_run_says_so(make_set, make_recipe, tmp_path):
+    with pytest.raises(DataError, match="No run of the recipe 'tiny'"):
+        training.train(make_recipe(), make_set(), tmp_path / "runs", resume=True, cache=tmp_path / "cache")
+
+
+def _short(make_recipe, **lines) -> Path:
+    return make_recipe(stages="[[stages]]\nsize = 32\nfilms = 16\nrate = 0.001\n", **lines)
+
+
+def test_a_checkpoint_of_another_architecture_is_named(make_set, make_recipe, tmp_path):
+    data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
+    other = _short(make_recipe, architecture='"densenet169"')
+    with pytest.raises(ModelRefused, match="another architecture than densenet169"):
+        training.train(other, data, runs, resume=True, device="cpu", cache=cache)
+
+
+def test_a_changed_recipe_does_not_go_on(make_set, make_recipe, tmp_path):
+    data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
+    with pytest.raises(TrainingFailed, match="recipe has changed"):
+        training.train(_short(make_recipe, weight_decay=0.3), data, runs, resume=True, cache=cache)
+
+
+def test_a_pickle_is_refused_where_safetensors_belong(make_set, make_recipe, tmp_path):
+    pickle = tmp_path / "start.safetensors"
+    torch.save({"features.conv0.weight": torch.zeros(1)}, pickle)
+    recipe = _short(make_recipe, start_from='"start.safetensors"')
+    with pytest.raises(ModelRefused, match=r"start\.safetensors is no safetensors file .* pickles are never"):
+        training.train(recipe, make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
+    make_set, make_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 0.0)
+    real, calls = training.loss, []
+
+    def broken(logits, codes, settings):
+        calls.append(1)
+        return real(logits, codes, settings) * (float("nan") if len(calls) == 2 else 1)
+
+    monkeypatch.setattr(training, "loss", broken)
+    with pytest.raises(TrainingFailed, match="The loss is nan at step 2 of stage 1"):
+        training.train(make_recipe(), make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_place(folder / "checkpoint.safetensors").step == 1
+    assert "failed" in trial_table(tmp_path / "runs")
+
+
+def test_a_class_without_films_is_named(make_set, make_recipe, tmp_path):
+    data = make_set(labels=("normal", "covid19", "not_frontal"))
+    with pytest.raises(DataError, match="class 'bacterial_pneumonia' of the recipe has no film"):
+        training.train(make_recipe(), data, tmp_path / "runs", cache=tmp_path / "cache")
+
+
+def test_an_unreadable_picture_is_named(make_set, make_recipe, tmp_path):
+    data = make_set()
+    (data / "img" / "covid19-0.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"covid19-0\.png"):
+        training.train(make_recipe(), data, tmp_path / "runs", cache=tmp_path / "cache")
+    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_an_unknown_label_is_named(make_set, make_recipe, tmp_path):
+    data = make_set()
+    index = data / "index.csv"
+    index.write_text(index.read_text().replace(",covid19,", ",plague,", 1))
+    with pytest.raises(DataError, match="'plague'"):
+        training.train(make_recipe(), data, tmp_path / "runs", cache=tmp_path / "cache")
+
+
+def test_answers_of_one_class_fail_the_run(make_set, make_recipe, tmp_path, monkeypatch):
+    real = training.validate.NetworkEngine.infer
+
+    def one_class(self, batch):
+        logits = real(self, batch)
+        logits[:, 0] += 50
+        return logits
+
+    monkeypatch.setattr(training.validate.NetworkEngine, "infer", one_class)
+    with pytest.raises(TrainingFailed, match=r"answers 'normal' to 100% .* collapsed"):
+        training.train(
+            _short(make_recipe, collapse_after=8), make_set(), tmp_path / "runs", cache=tmp_path / "cache"
+        )
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    target = tmp_path / "kept.safetensors"
+    write_tensors({"a": torch.ones(3)}, target)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # a file may not grow beyond this: the nearest to a full disk that a test can have
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(TrainingFailed, match="free some room"):
+            write_tensors({"a": torch.zeros(9999)}, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_tensors(target)["a"].tolist() == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_unknown_device_is_a_sentence():
+    with pytest.raises(ConfigurationError, match="'tpu'"):
+        training.choose_device("tpu")
+
+
+def test_a_wrong_recipe_names_the_key(tmp_path, make_recipe):
+    path = make_recipe(batch=0)
+    with pytest.raises(ConfigurationError, match="wrong at 'batch'"):
+        read_recipe(path)
+    with pytest.raises(ConfigurationError, match="no recipe 'nowhere'"):
+        find_recipe("nowhere")
+
+
+@pytest.mark.parametrize("path", sorted(find_recipe("chest").parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_can_be_read(path):
+    assert read_recipe(path).name == path.stem

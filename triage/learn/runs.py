@@ -1,0 +1,150 @@
+"""The folders of training runs and their register: what was tried, and what it gave."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+
+from triage.errors import DataError, TrainingFailed
+from triage.learn.recipe import Recipe
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+_SUMMARY = "run.json"
+_METRICS = "metrics.jsonl"
+_COLUMNS = ("run", "state", "size", "films", "any_disease", "macro_f1", "accuracy", "gate", "minutes", "about")
+
+
+class Run:
+    """One run's folder: settings, metrics a line a look, curves, the checkpoint and the weights."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that `--resume` goes on from."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def weights(self) -> Path:
+        """The weights that the run ended with, or its best ones."""
+        return self.folder / WEIGHTS
+
+    def begin(self, recipe: Recipe, data_digest: str, now: datetime) -> None:
+        """Write the settings of a new run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / "settings.json", recipe.model_dump_json(indent=2))
+        self.note(
+            recipe=recipe.name,
+            about=recipe.about,
+            recipe_digest=recipe.digest,
+            data_sha256=data_digest,
+            started=now.isoformat(),
+            state="running",
+        )
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the run's line in the register."""
+        _write(self.folder / _SUMMARY, json.dumps({**self.summary(), **facts}, indent=2))
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the register knows of the run; nothing where it has not begun."""
+        try:
+            facts: dict[str, Any] = json.loads((self.folder / _SUMMARY).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            msg = f"{self.folder / _SUMMARY} can't be read ({error}); remove that run's folder."
+            raise DataError(msg) from None
+        return facts
+
+    def record(self, metrics: list[dict[str, Any]]) -> None:
+        """Write all metrics so far, a line a look, and draw the curves."""
+        _write(self.folder / _METRICS, "".join(json.dumps(line) + "\n" for line in metrics))
+        curves(metrics, self.folder / "curves.png")
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a whole new text into the place of the old.
+
+    Raises:
+        TrainingFailed: the disk has no room or can't be written.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        msg = f"{path} can't be written: {error.strerror}; free some room and go on with --resume."
+        raise TrainingFailed(msg) from None
+
+
+def new_run(root: Path, recipe: Recipe, now: datetime) -> Run:
+    """Return a run with a folder name that no other has; nothing is written yet."""
+    name = f"{recipe.name}-{now:%Y%m%d-%H%M%S}"
+    number = 1
+    while (root / name).exists():
+        number += 1
+        name = f"{recipe.name}-{now:%Y%m%d-%H%M%S}-{number}"
+    return Run(root / name)
+
+
+def last_run(root: Path, recipe: Recipe) -> Run:
+    """Return the newest run of a recipe that has a checkpoint.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [run for run in runs(root) if run.checkpoint.exists() and run.summary().get("recipe") == recipe.name]
+    if not found:
+        msg = f"No run of the recipe '{recipe.name}' with a checkpoint lies in {root}; start without --resume."
+        raise DataError(msg)
+    return max(found, key=lambda run: (str(run.summary()["started"]), run.folder.name))
+
+
+def runs(root: Path) -> list[Run]:
+    """Return all runs of a folder by name."""
+    return [Run(path.parent) for path in sorted(root.glob(f"*/{_SUMMARY}"))]
+
+
+def trial_table(root: Path) -> str:
+    """Return the register: a line a run with what it was and what it gave on `val`."""
+    rows = [_COLUMNS, *(_line(run) for run in runs(root))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _line(run: Run) -> tuple[str, ...]:
+    facts = {"run": run.folder.name, **run.summary()}
+    return tuple(_cell(facts.get(column)) for column in _COLUMNS)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def curves(metrics: list[dict[str, Any]], path: Path) -> None:
+    """Draw loss and figures over the films seen."""
+    figure = matplotlib.figure.Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    seen = [line["seen"] for line in metrics]
+    left.plot(seen, [line["loss"] for line in metrics], marker=".")
+    left.set(title="loss on train", xlabel="films seen")
+    for name in ("any_disease", "gate", "macro_f1", "accuracy"):
+        right.plot(seen, [line[name] for line in metrics], marker=".", label=name)
+    right.set(title="val", xlabel="films seen", ylim=(0, 1.02))
+    right.legend()
+    fresh = path.with_name(f".{path.name}")
+    figure.savefig(fresh, format="png", dpi=120)
+    fresh.replace(path)

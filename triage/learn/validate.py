@@ -1,0 +1,82 @@
+"""A look at `val` while learning: a few figures, and whether the answers have collapsed to one class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from triage.domain.finding import CLASSES
+from triage.errors import TrainingFailed
+from triage.learn.answers import Answers, answers_of, logits
+from triage.learn.cache import Pictures
+from triage.learn.data import Films
+from triage.learn.labels import CODE_NOT_FRONTAL, CODE_UNLABELLED, NORMAL
+from triage.learn.measures import auroc, confusion, rates
+
+#: One answer to more than this share of the films is a collapse, where no class is as common as that.
+_COLLAPSE = 0.98
+
+Figures = dict[str, float]
+
+
+@dataclass
+class NetworkEngine:
+    """A network in training as an engine: bf16 where the device has it, channels last."""
+
+    network: torch.nn.Module
+    device: torch.device
+
+    def infer(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return logits float32 [N, 7]."""
+        self.network.eval()
+        inputs = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16):
+            found = self.network(inputs)
+        return np.asarray(found.float().cpu().numpy(), np.float32)
+
+
+def look(engine: NetworkEngine, films: Films, pictures: Pictures, size: int) -> tuple[Figures, Answers]:
+    """Return the figures of the split `val` at a size, and the answers behind them."""
+    rows = np.flatnonzero((films.splits == "val") & (films.codes != CODE_UNLABELLED))
+    val = answers_of(films.take(rows), logits(engine, pictures, rows, size))
+    return figures(val), val
+
+
+def figures(val: Answers) -> Figures:
+    """Return AUROC of any disease and of the gate, and accuracy and macro F1 over the six classes."""
+    codes = val.films.codes
+    frontal = codes < CODE_NOT_FRONTAL
+    single = codes < len(CLASSES)
+    table = rates(
+        confusion(codes[single], val.classes[single].argmax(axis=1), len(CLASSES)).astype(np.float64)
+    )
+    return {
+        "any_disease": auroc(codes[frontal] != NORMAL, val.diseased[frontal]),
+        "gate": auroc(frontal, val.gate),
+        "accuracy": float(table["accuracy"]),
+        "macro_f1": float(table["macro_f1"]),
+    }
+
+
+def refuse_collapse(val: Answers) -> None:
+    """Raise when the answers are one class for nearly every film.
+
+    Raises:
+        TrainingFailed: the sentence names the class and its share.
+    """
+    single = val.films.codes < len(CLASSES)
+    if not single.any():
+        return
+    said = np.bincount(val.classes[single].argmax(axis=1), minlength=len(CLASSES)) / single.sum()
+    true = np.bincount(val.films.codes[single], minlength=len(CLASSES)) / single.sum()
+    most = int(said.argmax())
+    if said[most] > _COLLAPSE and true[most] < 0.9:
+        msg = (
+            f"The network answers '{CLASSES[most]}' to {said[most]:.0%} of the films of val, of which "
+            f"{true[most]:.0%} are: it has collapsed; lower the rate, or balance the classes."
+        )
+        raise TrainingFailed(msg)
