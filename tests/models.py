@@ -15,7 +15,9 @@ from triage.domain.finding import CLASSES, Finding
 SIZE = 64
 
 
-def write_model(root: Path, *, seed: int = 0, gate: float = 0.0, architecture: str = "densenet121") -> Path:
+def write_model(
+    root: Path, *, seed: int = 0, gate: float = 0.0, architecture: str = "densenet121", size: int = SIZE
+) -> Path:
     """Write `root/chest/1` and return its folder; every picture passes the gate unless told otherwise."""
     folder = root / "chest" / "1"
     folder.mkdir(parents=True)
@@ -29,7 +31,7 @@ def write_model(root: Path, *, seed: int = 0, gate: float = 0.0, architecture: s
         'version = "1"',
         f'architecture = "{architecture}"',
         f"classes = {list(CLASSES)}",
-        f"size = {SIZE}",
+        f"size = {size}",
         f'preparation = "{PREPARATION}"',
         f'sha256 = "{digest}"',
         "[calibration]",

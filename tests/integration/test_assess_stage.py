@@ -1,4 +1,4 @@
-"""Films become answers, answers a place in the list, and complete studies a conclusion: on a real database."""
+"""Films become answers, answers a place in the list, complete studies a conclusion: on a real database."""
 
 from __future__ import annotations
 

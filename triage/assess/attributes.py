@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 #: What pydicom raises for values that are not what their representation says.
 UNREADABLE = (
@@ -19,6 +21,9 @@ UNREADABLE = (
     RecursionError,
     EOFError,
     OSError,
+    struct.error,
+    BytesLengthException,
+    InvalidDicomError,
 )
 
 

@@ -97,7 +97,7 @@ def read_picture(path: Path | str) -> Film:
         )
     rows, columns = pixels.shape[:2]
     _bounds(rows, columns)
-    samples: Words = pixels.astype(pixels.dtype, copy=False)  # type: ignore[assignment]
+    samples: Words = pixels.astype(pixels.dtype, copy=False)
     words = grey_of_samples(samples) if samples.ndim == 3 else samples
     greys = np.arange(1 << (8 * words.itemsize), dtype=np.float64)
     table = scaled_table(greys, np.zeros(greys.shape, bool), sample_counts(words, len(greys)), inverted=False)

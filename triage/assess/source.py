@@ -134,7 +134,7 @@ def _from_buffer(buffer: bytes | mmap.mmap, size: int) -> Source:
             stop_when=_at_pixels,
             specific_tags=[BaseTag(tag) for tag in WANTED_TAGS],
         )
-    except (*UNREADABLE, struct.error, MemoryError) as error:  # fmt: skip
+    except (*UNREADABLE, MemoryError) as error:  # fmt: skip
         sentence = f"The object's header could not be parsed ({type(error).__name__})."
         raise PixelError(NotEvaluated.UNDECODABLE, sentence) from error
     payload, encapsulated = _pixel_element(buffer, stream.tell(), size, little)
