@@ -35,6 +35,7 @@ class Site:
 class Predecessor:
     """An earlier object of the same study that this one replaces."""
 
+    kind: str
     series_uid: str
     sop_class_uid: str
     sop_instance_uid: str

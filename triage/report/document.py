@@ -12,7 +12,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from triage.report import codes
-from triage.report.build import MANUFACTURER, MODEL_NAME, Predecessor, ReportInput
+from triage.report.build import MANUFACTURER, MODEL_NAME, ReportInput
 from triage.report.evidence import TYPE_2
 from triage.report.uids import CODING_SCHEME_UID, IMPLEMENTATION_CLASS_UID, derive
 
@@ -93,7 +93,7 @@ def _equipment(ds: Dataset, inp: ReportInput) -> None:
     ds.CodingSchemeIdentificationSequence = [scheme]
 
 
-def document_flags(ds: Dataset, inp: ReportInput) -> None:
+def document_flags(ds: Dataset, inp: ReportInput, kind: str) -> None:
     """Set what only structured reports have: complete, preliminary, and never verified by a machine."""
     ds.CompletionFlag = "COMPLETE"
     ds.VerificationFlag = "UNVERIFIED"
@@ -108,12 +108,13 @@ def document_flags(ds: Dataset, inp: ReportInput) -> None:
     author.InstitutionName = inp.site.institution or None
     author.InstitutionCodeSequence = []
     ds.AuthorObserverSequence = [author]
-    if inp.predecessors:
-        ds.PredecessorDocumentsSequence = _references(inp.study_uid, _predecessors(inp.predecessors))
-
-
-def _predecessors(documents: Iterable[Predecessor]) -> Iterable[tuple[str, str, str]]:
-    return ((one.series_uid, one.sop_class_uid, one.sop_instance_uid) for one in documents)
+    earlier = [
+        (one.series_uid, one.sop_class_uid, one.sop_instance_uid)
+        for one in inp.predecessors
+        if one.kind == kind
+    ]
+    if earlier:
+        ds.PredecessorDocumentsSequence = _references(inp.study_uid, earlier)
 
 
 def _references(study_uid: str, instances: Iterable[tuple[str, str, str]]) -> list[Dataset]:

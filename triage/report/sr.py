@@ -52,7 +52,7 @@ def build_sr(inp: ReportInput) -> Dataset:
     TID 4019) and qualitative evaluations. The same input gives the same bytes.
     """
     ds = header(inp, KIND, SOP_CLASS_UID, "SR")
-    document_flags(ds, inp)
+    document_flags(ds, inp, KIND)
     root = container(
         dcm("126000", "Imaging Measurement Report"), _sections(inp), template="1500", relationship=None
     )
@@ -70,7 +70,14 @@ def _sections(inp: ReportInput) -> Iterator[Dataset]:
 
 
 def observation_context(inp: ReportInput) -> Iterator[Dataset]:
-    """Yield language, observer (TID 1204, 1002, 1004) and the procedure that was looked at."""
+    """Yield language, observer and the procedure that was looked at."""
+    yield from observer(inp)
+    for procedure in _procedures(inp.evidence[0]):
+        yield code(HAS_CONCEPT_MOD, dcm("121058", "Procedure reported"), procedure)
+
+
+def observer(inp: ReportInput) -> Iterator[Dataset]:
+    """Yield the language and the device that observed (TID 1204, 1002, 1004)."""
     language = dcm("121049", "Language of Content Item and Descendants")
     yield code(HAS_CONCEPT_MOD, language, codes.ENGLISH)
     yield code(HAS_OBS_CONTEXT, dcm("121005", "Observer Type"), codes.DEVICE)
@@ -79,8 +86,6 @@ def observation_context(inp: ReportInput) -> Iterator[Dataset]:
     yield text(HAS_OBS_CONTEXT, dcm("121014", "Device Observer Manufacturer"), MANUFACTURER)
     yield text(HAS_OBS_CONTEXT, dcm("121015", "Device Observer Model Name"), MODEL_NAME)
     yield text(HAS_OBS_CONTEXT, dcm("121016", "Device Observer Serial Number"), inp.site.serial_number)
-    for procedure in _procedures(inp.evidence[0]):
-        yield code(HAS_CONCEPT_MOD, dcm("121058", "Procedure reported"), procedure)
 
 
 def _procedures(film: Dataset) -> list[Code]:

@@ -168,17 +168,17 @@ class ReportStage:
         return evidence
 
     def _predecessors(self, session: Session, study: Study) -> tuple[Predecessor, ...]:
-        """Return the SRs of all earlier versions, oldest first, each once."""
+        """Return the objects of all earlier versions, oldest first, each once."""
         earlier: dict[str, Predecessor] = {}
         for row in rows.of_study(session, study.id):
-            if row.kind != "sr" or row.study_version >= study.version or row.sop_instance_uid in earlier:
+            if row.study_version >= study.version or row.sop_instance_uid in earlier:
                 continue
             try:
                 ds = dcmread(self._folder / row.path, specific_tags=["SeriesInstanceUID"])
             except (OSError, ValueError):
                 continue
             earlier[row.sop_instance_uid] = Predecessor(
-                str(ds.SeriesInstanceUID), row.sop_class_uid, row.sop_instance_uid
+                row.kind, str(ds.SeriesInstanceUID), row.sop_class_uid, row.sop_instance_uid
             )
         return tuple(earlier.values())
 

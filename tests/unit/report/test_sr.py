@@ -66,7 +66,7 @@ def test_validators_find_no_error(case: str, dcmtk: Dcmtk, tmp_path: Path) -> No
 
 def test_a_later_version_names_its_predecessors_and_is_valid(dcmtk: Dcmtk, tmp_path: Path) -> None:
     first = build_sr(report_input(answer()))
-    predecessor = Predecessor(first.SeriesInstanceUID, first.SOPClassUID, first.SOPInstanceUID)
+    predecessor = Predecessor("sr", first.SeriesInstanceUID, first.SOPClassUID, first.SOPInstanceUID)
     second = build_sr(report_input(answer(), version=2, predecessors=(predecessor,)))
     assert second.SOPInstanceUID != first.SOPInstanceUID
     assert second.SeriesInstanceUID == first.SeriesInstanceUID
@@ -238,8 +238,17 @@ def test_derived_uids_follow_the_standard() -> None:
 
 @pytest.mark.parametrize(
     ("uid", "valid"),
-    [("1.2.3", True), ("2.25.0", True), ("1", False), ("", False), ("1.02", False), ("1..2", False)]
-    + [("../etc/passwd", False), ("1." + "2" * 63, False), ("1.2.3\n", False)],
+    [
+        ("1.2.3", True),
+        ("2.25.0", True),
+        ("1", False),
+        ("", False),
+        ("1.02", False),
+        ("1..2", False),
+        ("../etc/passwd", False),
+        ("1." + "2" * 63, False),
+        ("1.2.3\n", False),
+    ],
 )
 def test_uids_are_checked(uid: str, valid: bool) -> None:
     assert is_valid(uid) is valid
