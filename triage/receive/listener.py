@@ -40,6 +40,7 @@ for _name in ("dul", "utils", "association", "acse", "dimse", "service_class", "
 MAX_PDU = 1 << 20
 #: Connections beyond the allowed associations that live long enough to be told why they are rejected.
 _SPARE_SEATS = 32
+_POLL = 0.1  # seconds until the accepting thread notices that it is to stop
 _NOBODYS = "1.2.840.10008.0"
 _COMMENT = 64  # characters of Error Comment (0000,0902)
 
@@ -182,7 +183,7 @@ class Listener:
                     max_connections=self._config.max_associations + _SPARE_SEATS,
                 )
                 self._ae._servers.append(server)  # type: ignore[arg-type]
-                threading.Thread(target=server.serve_forever, name="listener", daemon=True).start()
+                threading.Thread(target=server.serve_forever, args=(_POLL,), name="listener", daemon=True).start()
             else:
                 made = self._ae.start_server(address, block=False, ssl_context=tls, evt_handlers=handlers)
                 assert made is not None
