@@ -120,8 +120,8 @@ def bench_decoding(film: np.ndarray, rounds: int, folder: Path) -> None:
         barred = name in SYNTAXES[:3]
         said = "" if not barred else f"(bar {BAR_DECODE}) {'ok' if ratio <= BAR_DECODE else 'ABOVE THE BAR'}"
         print(
-            f"  {name:14} {len(frame) / 1e6:5.1f} MB  contender {times['pydicom']:7.1f} ms  ours {times['ours']:7.1f} ms"
-            f"  {ratio:.2f}x  {'exact' if exact else 'NOT EXACT'}  {said}"
+            f"  {name:14} {len(frame) / 1e6:5.1f} MB  contender {times['pydicom']:7.1f} ms"
+            f"  ours {times['ours']:7.1f} ms  {ratio:.2f}x  {'exact' if exact else 'NOT EXACT'}  {said}"
         )
     pool.close()
 

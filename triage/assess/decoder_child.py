@@ -37,17 +37,20 @@ def _deflated(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.n
 
 
 def _rle(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """RLE (PS3.5 annex G): planes of bytes, most significant first, samples one after another."""
-    rows, columns, samples = shape if len(shape) == 3 else (*shape, 1)
-    offsets = np.frombuffer(data[:64], "<u4")
-    count = int(offsets[0])
-    bounds = [*(int(value) for value in offsets[1 : count + 1]), len(data)]
-    planes = np.empty((count, rows * columns), np.uint8)
-    for index in range(count):
-        planes[index] = _packbits(data[bounds[index] : bounds[index + 1]], rows * columns)
-    # least significant byte first, as this machine wants it
-    words = planes.reshape(samples, dtype.itemsize, rows, columns)[:, ::-1].transpose(2, 3, 0, 1)
-    return np.ascontiguousarray(words).view(dtype.newbyteorder("<")).reshape(shape)
+    """RLE (PS3.5 annex G): byte planes, expanded to the size of the film and no further."""
+    if len(shape) == 2:
+        size = int(np.prod(shape)) * dtype.itemsize
+        words = imagecodecs.dicomrle_decode(data, dtype.newbyteorder("<").str, out=size)
+        if len(words) != size:
+            raise ValueError("the run-length segments do not hold the pixels of the film")
+        return np.frombuffer(words, dtype.newbyteorder("<")).reshape(shape)
+    rows, columns, samples = shape
+    if dtype.itemsize != 1:
+        raise ValueError("colour samples of more than 8 bits")
+    offsets = [int(value) for value in np.frombuffer(data[4 : 4 + 4 * samples], "<u4")]
+    bounds = zip(offsets, [*offsets[1:], len(data)], strict=True)
+    planes = [_packbits(data[low:high], rows * columns).reshape(rows, columns) for low, high in bounds]
+    return np.stack(planes, axis=-1)
 
 
 def _packbits(segment: bytes, size: int) -> np.ndarray:
