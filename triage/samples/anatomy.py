@@ -21,14 +21,14 @@ _LATERAL = {
         (0.37, 0.46, 0.54, 0.63, 0.75, 0.88, 0.97, 1.0, 0.985),
     ),
 }
-_MEDIAL = Curve((0.0, 0.02, 0.06, 0.14, 0.3, 0.6, 1.2), (0.40, 0.30, 0.24, 0.2, 0.17, 0.15, 0.15))
+_MEDIAL = Curve((0.0, 0.02, 0.06, 0.14, 0.3, 0.6, 1.2), (0.40, 0.29, 0.22, 0.17, 0.145, 0.13, 0.13))
 _DOME = Curve(
     (0.1, 0.25, 0.42, 0.58, 0.72, 0.85, 0.95, 1.02), (1.07, 1.03, 1.0, 1.0, 1.025, 1.07, 1.125, 1.2)
 )
 _LEFT_HEART = {
     "adult": Curve(
         (0.06, 0.14, 0.22, 0.29, 0.33, 0.42, 0.55, 0.7, 0.84, 0.93, 1.03, 1.12),
-        (0.20, 0.215, 0.265, 0.255, 0.21, 0.255, 0.31, 0.43, 0.52, 0.54, 0.47, 0.30),
+        (0.17, 0.19, 0.265, 0.25, 0.20, 0.245, 0.31, 0.43, 0.52, 0.54, 0.47, 0.30),
     ),
     "child": Curve(
         (0.05, 0.12, 0.2, 0.3, 0.36, 0.45, 0.56, 0.7, 0.84, 0.93, 1.03, 1.12),
@@ -38,7 +38,7 @@ _LEFT_HEART = {
 _RIGHT_HEART = {
     "adult": Curve(
         (0.05, 0.14, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06),
-        (0.21, 0.2, 0.195, 0.2, 0.235, 0.285, 0.295, 0.255, 0.17),
+        (0.17, 0.165, 0.165, 0.18, 0.225, 0.28, 0.295, 0.255, 0.17),
     ),
     "child": Curve(
         (0.05, 0.12, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06),
@@ -116,7 +116,7 @@ def adult(rng: np.random.Generator, female: bool) -> Patient:
         left_lower=rng.uniform(0.015, 0.04),
         heart=rng.uniform(0.84, 1.06),
         depth_cm=rng.uniform(20, 23),
-        rib_drop=rng.uniform(0.32, 0.38),
+        rib_drop=rng.uniform(0.36, 0.44),
         tilt=rng.uniform(-0.025, 0.025),
         breast=rng.uniform(0.75, 1.1) if female else 0.0,
         bone=1.0,
@@ -126,19 +126,19 @@ def adult(rng: np.random.Generator, female: bool) -> Patient:
 
 def child(rng: np.random.Generator) -> Patient:
     """Return a child of about three on a landscape film, lying, the picture taken from in front."""
-    top = rng.uniform(0.15, 0.2)
+    top = rng.uniform(0.14, 0.185)
     return Patient(
         build="child",
         aspect=1.25,
         film_cm=21.0,
         centre=rng.uniform(-0.02, 0.02),
         top=top,
-        base=top + rng.uniform(0.55, 0.61),
-        half=rng.uniform(0.405, 0.48),
+        base=top + rng.uniform(0.56, 0.62),
+        half=rng.uniform(0.43, 0.495),
         left_lower=rng.uniform(0.0, 0.025),
         heart=rng.uniform(0.88, 1.04),
         depth_cm=rng.uniform(12, 13.5),
-        rib_drop=rng.uniform(0.22, 0.28),
+        rib_drop=rng.uniform(0.36, 0.46),
         tilt=rng.uniform(-0.04, 0.04),
         breast=0.0,
         bone=1.0,
@@ -155,17 +155,19 @@ def with_large_heart(patient: Patient, scale: float) -> Patient:
 class Outline:
     """Signed distances (in film heights, positive inside) of the parts of one chest on one canvas."""
 
-    right: Map
-    left: Map
+    #: To the lungs' edges other than the diaphragm.
+    walls: Map
+    #: To the domes of the diaphragm, positive above them.
+    floor: Map
     heart: Map
-    #: |s| and q of each pixel.
+    #: s (negative on the patient's right, the picture's left) and q of each pixel.
     s: Map
     q: Map
 
     @property
     def lungs(self) -> Map:
-        """Positive inside either lung, the part behind the heart included."""
-        return np.maximum(self.right, self.left)
+        """Positive inside either lung above the diaphragm, the part behind the heart included."""
+        return np.minimum(self.walls, self.floor)
 
 
 def outline(canvas: Canvas, patient: Patient) -> Outline:
@@ -174,15 +176,10 @@ def outline(canvas: Canvas, patient: Patient) -> Outline:
     y = canvas.y - patient.tilt * (canvas.x - patient.centre)
     s, q = patient.s(x), patient.q(y)
     across = np.minimum(patient.wall(q) - np.abs(s), np.abs(s) - _MEDIAL(q)) * patient.half
-    down = q + 0.004
-
-    def lung(side: np.ndarray, lower: float) -> Map:
-        floor = (_DOME(np.abs(s)) + lower - q) * patient.tall
-        edge = np.minimum(np.minimum(across, floor), down * patient.tall)
-        return np.where(side, edge, -0.1).astype(np.float32)
-
+    walls = np.minimum(across, (q + 0.004) * patient.tall)
+    floor = (_DOME(np.abs(s)) + np.where(s < 0, 0.0, patient.left_lower) - q) * patient.tall
     left_edge = 0.13 + (_LEFT_HEART[patient.build](q) - 0.13) * patient.heart
     right_edge = 0.13 + (_RIGHT_HEART[patient.build](q) - 0.13) * patient.heart
     middle, reach = (left_edge - right_edge) / 2, (left_edge + right_edge) / 2
     heart = (reach - np.abs(s - middle)) * patient.half
-    return Outline(lung(s < 0, 0.0), lung(s >= 0, patient.left_lower), heart.astype(np.float32), s, q)
+    return Outline(walls.astype(np.float32), floor.astype(np.float32), heart.astype(np.float32), s, q)

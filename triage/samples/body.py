@@ -14,7 +14,7 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
     cm = np.float32(patient.film_cm)
     total = trunk(canvas, patient)
     if patient.child:
-        chin = canvas.ellipsoid((patient.centre, patient.top - 0.245), (0.26, 0.17), 0.42)
+        chin = canvas.ellipsoid((patient.centre, patient.top - 0.21), (0.21, 0.14), 0.55)
         total = np.maximum(total, chin * cm)
     for side in (-1.0, 1.0):
         jx, jy = joint(patient, side)
@@ -39,7 +39,7 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
 
 def trunk(canvas: Canvas, patient: Patient) -> Map:
     """Return the thickness of neck, shoulders and trunk."""
-    wall = patient.half * 1.0 + (0.07 if not patient.child else 0.08)
+    wall = patient.half * 1.0 + (0.07 if not patient.child else 0.055)
     neck = 0.075 if not patient.child else 0.125
     t, h = patient.top, patient.tall
     if patient.child:

@@ -99,11 +99,11 @@ def interstitial(chest: Chest) -> None:
 def ground_glass(chest: Chest) -> None:
     """Veil the outer and lower parts of both lungs in patches, with fine lines in them."""
     canvas, patient, shape, lung, rng = _parts(chest)
-    outer = np.exp(-np.clip(shape.lungs, 0, 1) / (0.30 * patient.half))
-    lower = step(shape.q - rng.uniform(0.42, 0.52), 0.6)
+    outer = np.exp(-((np.clip(shape.walls, 0, 1) / (0.36 * patient.half)) ** 1.5))
+    lower = step(shape.q - rng.uniform(0.32, 0.45), 0.6)
     patches = step(canvas.turbulence(rng, 0.11, 4) + 0.55, 1.6)
     net = np.exp(-((canvas.turbulence(rng, 0.016, 2) / 0.3) ** 2))
-    share = outer * (0.12 + 0.88 * lower) * (0.25 + 0.75 * patches) * 0.85
+    share = (0.08 + 0.92 * outer) * (0.15 + 0.85 * lower) * (0.25 + 0.75 * patches)
     _fill(lung, (share * (0.85 + 0.3 * net) * lung.inside).astype(np.float32))
 
 
@@ -112,10 +112,10 @@ def cavities(chest: Chest) -> None:
     canvas, patient, shape, lung, rng = _parts(chest)
     worse = 1.0 if rng.random() < 0.5 else -1.0
     share = canvas.zeros()
-    for side, strength in ((worse, 1.0), (-worse, 0.45)):
+    for side, strength in ((worse, 1.0), (-worse, 0.6)):
         middle = (side * rng.uniform(0.48, 0.60), rng.uniform(0.20, 0.28))
-        away = np.hypot((shape.s - middle[0]) / 0.38, (shape.q - middle[1]) / 0.24)
-        cloud = np.exp(-(away**2)) * (0.50 + 0.34 * canvas.turbulence(rng, 0.045, 4))
+        away = np.hypot((shape.s - middle[0]) / 0.42, (shape.q - middle[1]) / 0.28)
+        cloud = np.exp(-(away**2)) * (0.60 + 0.34 * canvas.turbulence(rng, 0.05, 4))
         share = np.maximum(share, np.float32(strength) * cloud.astype(np.float32))
         share = np.maximum(
             share, _nodules(canvas, patient, middle, int(42 * strength), rng) * np.float32(strength)
@@ -156,10 +156,10 @@ def _hollow(
 ) -> Map:
     x, y = patient.at(middle[0] + rng.normal(0, 0.12), middle[1] + rng.normal(0, 0.07))
     radius = rng.uniform(0.028, 0.048) * patient.half / 0.3
-    away = np.hypot(canvas.x - x, (canvas.y - y) / rng.uniform(0.9, 1.3)) + 0.004 * canvas.noise(rng, 0.03)
-    wall = np.exp(-(((away - radius) / (0.16 * radius)) ** 2))
+    away = np.hypot(canvas.x - x, (canvas.y - y) / rng.uniform(0.9, 1.3)) + 0.007 * canvas.noise(rng, 0.03)
+    wall = np.exp(-(((away - radius) / (0.26 * radius)) ** 2))
     inside = step(radius * 0.9 - away, 0.3 * radius)
-    return np.asarray(np.maximum(share * (1 - 0.85 * inside), 0.75 * wall), np.float32)
+    return np.asarray(np.maximum(share * (1 - 0.75 * inside), 0.55 * wall), np.float32)
 
 
 def effusion(chest: Chest) -> None:

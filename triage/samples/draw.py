@@ -38,7 +38,7 @@ def frontal(patient: Patient, kind: Kind, seed: int, height: int, take: int = 0)
     bone = skeleton(canvas, patient, rng)
     affect(kind, Chest(canvas, patient, shape, lung, np.random.default_rng([seed, 3])))
     air = np.clip(lung.depth * (1 - LUNG_DENSITY) - lung.water, 0, lung.depth)
-    open_airway = airways(canvas, patient) * np.float32(0.75 * patient.film_cm)
+    open_airway = airways(canvas, patient) * np.float32(patient.film_cm)
     water, bone = canvas.bend(rng, 0.012, 0.22, water - air - open_airway, bone)
     return expose(canvas, water, bone, exposure(patient, rng), rng)
 

@@ -46,7 +46,7 @@ def expose(canvas: Canvas, water_cm: Map, bone_cm: Map, how: Exposure, rng: np.r
         rays.shape, np.float32
     )
     dense = -np.log(np.clip(rays, 1e-5, SATURATION))
-    dense += np.float32(2.0 * how.noise) * canvas.noise(rng, 0.0035)
+    dense += np.float32(1.2 * how.noise) * canvas.noise(rng, 0.0035)
     dense += how.edge * (dense - canvas.blur(dense, 0.006)) + 0.25 * (dense - canvas.blur(dense, 0.06))
     dense = np.maximum(dense, -np.log(SATURATION))
     low, high = np.percentile(dense[::4, ::4], (1.0, 99.5))

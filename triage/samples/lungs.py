@@ -12,6 +12,8 @@ from triage.samples.canvas import Array, Canvas, Map, step, tube_points
 #: Share of a healthy lung that is not air.
 LUNG_DENSITY = 0.22
 _LEVELS = 7
+#: Depth of lung that reaches down behind the dome of the diaphragm, as a share of that above it.
+_BEHIND_DOME = 0.30
 
 
 @dataclass
@@ -31,15 +33,17 @@ def lungs(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gener
     edge = shape.lungs
     inside = step(edge, 0.006)
     round_off = 0.11 if not patient.child else 0.12
-    rise = np.clip(edge / round_off, 0, 1)
+    rise = np.clip(shape.walls / round_off, 0, 1)
     depth = patient.depth_cm * (0.86 if not patient.child else 0.74) * np.sqrt(1 - (1 - rise) ** 2)
     depth *= 0.80 + 0.20 * np.clip(shape.q / 0.35, 0, 1)
-    before = np.clip(shape.heart / (0.16 * patient.half / 0.3), 0, 1)
-    depth *= 1 - 0.58 * np.sqrt(1 - (1 - before) ** 2) * step(shape.heart, 0.006)
+    depth *= np.where(shape.floor > 0, 0.82 + 0.18 * np.clip(shape.floor / 0.2, 0, 1), _BEHIND_DOME)
+    depth *= step(shape.floor + 0.13 * patient.tall, 0.26 * patient.tall)
+    before = np.clip(shape.heart / (0.08 * patient.half / 0.3), 0, 1)
+    depth *= 1 - (0.86 if patient.child else 0.66) * np.sqrt(1 - (1 - before) ** 2) * step(shape.heart, 0.006)
     depth = depth.astype(np.float32)
     water = vessels(canvas, patient, rng) + hila(canvas, patient, rng)
-    water *= inside * np.float32(patient.film_cm)
-    grain = 0.022 * canvas.turbulence(rng, 0.03, 4) + 0.02 * canvas.noise(rng, 0.12)
+    water *= inside * np.float32(patient.film_cm * (1.6 if patient.child else 1.35))
+    grain = 0.028 * canvas.turbulence(rng, 0.03, 4) + 0.02 * canvas.noise(rng, 0.12)
     return Lungs(depth, inside, water + depth * grain.astype(np.float32))
 
 
@@ -68,7 +72,7 @@ def hila(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
         for _ in range(4):
             at = patient.at(side * (0.22 + rng.normal(0, 0.025)), q + rng.normal(0, 0.035))
             half = size * rng.uniform(0.012, 0.020), size * rng.uniform(0.018, 0.034)
-            sheet += canvas.ellipsoid(at, half, 0.011 * size, side * rng.uniform(-0.5, 0.1))
+            sheet += canvas.ellipsoid(at, half, 0.020 * size, side * rng.uniform(-0.5, 0.1))
     return canvas.blur(sheet, 0.003)
 
 

@@ -7,13 +7,15 @@ import numpy as np
 from triage.samples.anatomy import Patient
 from triage.samples.canvas import Array, Canvas, Map, step
 
-_RIBS = 12
+_RIBS = 11
 
 
 def skeleton(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
     """Return the thickness of compact bone over the film, in centimetres."""
     bone = ribs(canvas, patient, rng) + clavicles(canvas, patient, rng)
     bone += spine(canvas, patient, rng) + shoulders(canvas, patient, rng)
+    if patient.child:
+        bone += jaw(canvas, patient)
     return canvas.blur(bone, 0.0008) * np.float32(patient.film_cm * patient.bone)
 
 
@@ -47,13 +49,15 @@ def ribs(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
 def _rib(
     canvas: Canvas, patient: Patient, number: int, side: float, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    spacing = (1.02 if patient.child else 1.06) / 10.5
+    spacing = (1.14 if patient.child else 1.10) / 10.5
     start = -0.055 + number * spacing + rng.normal(0, 0.004)
     drop = patient.rib_drop * (0.8 + 0.2 * min(1.0, number / 4)) * (1.0 + rng.normal(0, 0.03))
     last = min(2.25, 1.85 + 0.2 * number) if number < 7 else 2.25 - 0.25 * (number - 6)
     points = int(1.6 * canvas.height * patient.half * 2.2)
     theta = np.linspace(0.06, last, points)
-    level = start + drop * (1 - np.cos(theta)) / 2 - 0.016 * np.sin(np.clip(theta * 1.5, 0, np.pi)) ** 2
+    turned = np.where(theta < np.pi / 2, np.sin(theta), 2 - np.sin(theta))
+    fall = 0.6 * turned + 0.4 * (1 - np.cos(theta))
+    level = start + drop * fall / 2 - 0.012 * np.sin(np.clip(theta * 1.5, 0, np.pi)) ** 2
     reach = float(patient.wall(np.array(start + drop * 0.5))) + (0.022 if patient.child else 0.01)
     if number == 0:
         reach *= 0.92
@@ -152,6 +156,13 @@ def shoulders(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map
     return total
 
 
+def jaw(canvas: Canvas, patient: Patient) -> Map:
+    """Return the lower jaw, which a child's film often shows at its top."""
+    middle = (patient.centre, patient.top - 0.215)
+    outer = canvas.ellipsoid(middle, (0.175, 0.115), 0.05)
+    return np.maximum(outer - canvas.ellipsoid(middle, (0.12, 0.075), 0.05), 0)
+
+
 def joint(patient: Patient, side: float) -> tuple[float, float]:
     """Return the middle of the shoulder joint."""
     return patient.at(side * (1.13 if not patient.child else 1.0), 0.03 if not patient.child else -0.05)
@@ -187,7 +198,7 @@ def _blade(canvas: Canvas, patient: Patient, side: float, rng: np.random.Generat
     plate = step(inside, 0.008)
     rim = np.exp(-(((inside - 0.004) / 0.004) ** 2)) * plate
     ridge = canvas.capsule((jx - side * 0.10 * scale, jy + 0.035), (jx + side * 0.015, jy - 0.025), 0.007)
-    return np.asarray((0.0045 * plate + 0.012 * rim + 0.9 * ridge), np.float32)
+    return np.asarray((0.0045 * plate + 0.012 * rim + 1.1 * ridge), np.float32)
 
 
 def _humerus(canvas: Canvas, patient: Patient, side: float) -> Map:
