@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 
+import orjson
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite
@@ -167,19 +169,8 @@ def as_item(code: Code) -> Dataset:
 
 
 def seal(ds: Dataset, inp: ReportInput, kind: str) -> Dataset:
-    """Give the finished object its UID, derived from its very content: other content, other UID."""
-    ds.SOPInstanceUID = ""
-    content = encode(ds)
-    names = sorted(str(film.SOPInstanceUID) for film in inp.evidence)
-    uid = derive(
-        inp.site.namespace,
-        "instance",
-        inp.series_uid(kind),
-        *names,
-        inp.model_digest,
-        str(inp.version),
-        content.hex(),
-    )
+    """Give the finished object its UID, derived from all that it was built of: other content, other UID."""
+    uid = derive(inp.site.namespace, "instance", inp.series_uid(kind), str(inp.version), _fingerprint(inp))
     ds.SOPInstanceUID = uid
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
@@ -192,11 +183,25 @@ def seal(ds: Dataset, inp: ReportInput, kind: str) -> Dataset:
     return ds
 
 
-def encode(ds: Dataset) -> bytes:
-    """Return the data set's bytes in Explicit VR Little Endian, without file meta information."""
-    buffer = DicomBytesIO()
-    dcmwrite(buffer, ds, implicit_vr=False, little_endian=True, enforce_file_format=False)
-    return buffer.getvalue()
+def _fingerprint(inp: ReportInput) -> str:
+    """Return a digest of everything in an input; the builders are pure, so it stands for their result."""
+    facts = (
+        inp.site,
+        inp.films,
+        inp.conclusion,
+        inp.model,
+        inp.model_digest,
+        inp.version,
+        inp.started_at,
+        inp.finished_at,
+        inp.predecessors,
+    )
+    digest = hashlib.sha256(orjson.dumps(facts))
+    for film in inp.evidence:
+        buffer = DicomBytesIO()
+        dcmwrite(buffer, film, implicit_vr=False, little_endian=True, enforce_file_format=False)
+        digest.update(buffer.getvalue())
+    return digest.hexdigest()
 
 
 def file_bytes(ds: Dataset) -> bytes:
