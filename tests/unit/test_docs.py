@@ -1,0 +1,80 @@
+"""The documents keep up with the code: every setting, command, metric and error has its line."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+
+import triage
+from triage import observe, settings
+from triage.cli.main import app
+from triage.errors import TriageError
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+
+def _settings(model, prefix=""):
+    for name, field in model.model_fields.items():
+        inner = getattr(field.annotation, "__args__", (field.annotation,))[0]
+        if hasattr(inner, "model_fields"):
+            yield from _settings(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _commands(command, prefix=""):
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from _commands(sub, f"{prefix}{name} ")
+    if not hasattr(command, "commands"):
+        yield prefix.strip()
+
+
+def _errors(kind):
+    yield kind.code
+    for sub in kind.__subclasses__():
+        yield from _errors(sub)
+
+
+def _import_everything():
+    for module in pkgutil.walk_packages(triage.__path__, "triage."):
+        if module.name not in {"triage.__main__", "triage.assess.decoder_child"}:
+            importlib.import_module(module.name)
+
+
+@pytest.mark.parametrize("key", sorted(_settings(settings.Settings)))
+def test_every_setting_is_explained(key):
+    assert f"`{key}`" in REFERENCE
+
+
+@pytest.mark.parametrize("name", sorted(_commands(typer.main.get_command(app))))
+def test_every_command_is_explained(name):
+    assert f"`triage {name}" in REFERENCE
+
+
+def test_every_error_is_explained():
+    _import_everything()
+    missing = {code for code in _errors(TriageError) if f"`{code}`" not in REFERENCE}
+    assert not missing
+
+
+def test_every_metric_is_explained(db):
+    text = observe.metrics(db, lambda: datetime(2026, 3, 1, tzinfo=UTC))().decode()
+    names = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    assert names
+    assert not {name for name in names if f"`{name}`" not in REFERENCE}
+
+
+def test_every_link_of_the_documents_leads_somewhere():
+    broken = []
+    for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
+            if "://" not in target and not (document.parent / target).exists():
+                broken.append(f"{document.name}: {target}")
+    assert not broken
