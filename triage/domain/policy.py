@@ -59,6 +59,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Refuse a policy under which a guarantee of the order would not hold."""
+        if not isinstance(self.name, str) or not 0 < len(self.name) <= 60 or not self.name.isprintable():
+            msg = "The policy's name must be a text of 1 to 60 printable characters."
+            raise PolicyError(msg)
         _check_keys("minutes", self.minutes, _MINUTES)
         _check_keys("due", self.due, _DUE)
         _check_number("max_advance", self.max_advance, 0, 10_000)

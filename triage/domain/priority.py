@@ -7,8 +7,8 @@ that arrived less than `max_advance` after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -75,6 +75,32 @@ class Inputs:
     aged_out: bool = False
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Why a film may be read earlier, before any policy says by how much.
+
+    `name` is a key of the policy's minutes, `share` (0..1) how much of them applies, `said` what is shown.
+    """
+
+    name: str
+    said: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that an entry's place depends on once the films were looked at; with a policy it is a key."""
+
+    study_uid: str
+    arrived_at: datetime
+    urgency: Urgency = Urgency.ROUTINE
+    grounds: tuple[Ground, ...] = ()
+    #: Which of the policy's due times applies: `stat`, `positive`, `other`.
+    due: str = "other"
+    pins: tuple[Pin, ...] = ()
+    aged_out: bool = False
+
+
 @dataclass(frozen=True, order=True)
 class Key:
     """The sort key; total, since no two studies share a UID."""
@@ -120,33 +146,32 @@ def ramp(probability: float, low: float, high: float) -> float:
     return (probability - low) / (high - low)
 
 
-def _whole(minutes: float) -> float:
-    # Microseconds are what the database keeps; rounding here makes terms and key agree exactly.
-    return round(minutes * 60_000_000) / 60_000_000
+#: Time is kept as whole microseconds, so that terms and key agree exactly.
+_MICROS = 60_000_000
 
 
-def _candidates(inputs: Inputs, policy: Policy) -> list[Term]:
-    """Return the terms of which the largest counts (a maximum, not a sum)."""
-    terms = []
+def micros_of(minutes: float) -> int:
+    """Return minutes as the whole microseconds in which keys are computed."""
+    return round(minutes * _MICROS)
+
+
+def grounds_of(inputs: Inputs) -> tuple[Ground, ...]:
+    """Return what speaks for reading an entry earlier; of these the largest counts (a maximum, not a sum)."""
+    grounds = []
     if inputs.urgency is Urgency.URGENT:
-        minutes = _whole(policy.minutes["urgent"])
-        terms.append(Term("urgent", f"ordered as urgent: {minutes:g} min ahead", minutes))
+        grounds.append(Ground("urgent", "ordered as urgent", 1.0))
     said = inputs.evaluation
     for result in said.findings:
-        share = ramp(result.probability, result.low, result.high)
-        minutes = _whole(policy.minutes[result.finding.value] * share)
         name = result.finding.value
-        terms.append(Term(name, f"{name} {result.probability:.2f}: {minutes:.0f} min ahead", minutes))
+        share = ramp(result.probability, result.low, result.high)
+        grounds.append(Ground(name, f"{name} {result.probability:.2f}", share))
     if said.any_disease is not None:
         share = ramp(said.any_disease, said.any_disease_low, said.any_disease_high)
-        minutes = _whole(policy.minutes["any_disease"] * share)
-        sentence = f"any disease {said.any_disease:.2f}: {minutes:.0f} min ahead"
-        terms.append(Term("any_disease", sentence, minutes))
+        grounds.append(Ground("any_disease", f"any disease {said.any_disease:.2f}", share))
     unknown = _unevaluated_sentence(said)
     if unknown:
-        minutes = _whole(policy.minutes["not_evaluated"])
-        terms.append(Term("not_evaluated", f"{unknown}: {minutes:.0f} min ahead", minutes))
-    return terms
+        grounds.append(Ground("not_evaluated", unknown, 1.0))
+    return tuple(grounds)
 
 
 def _unevaluated_sentence(said: Evaluation) -> str:
@@ -160,29 +185,72 @@ def _unevaluated_sentence(said: Evaluation) -> str:
     return ""
 
 
-def _terms(inputs: Inputs, policy: Policy) -> tuple[Term, ...]:
+def standing_of(inputs: Inputs) -> Standing:
+    """Return what the films and the readers said of an entry, in the form that a policy weighs."""
+    if inputs.urgency is Urgency.STAT:
+        due = "stat"
+    else:
+        due = "positive" if inputs.evaluation.outcome is Outcome.POSITIVE else "other"
+    return Standing(
+        inputs.study_uid,
+        inputs.arrived_at,
+        inputs.urgency,
+        grounds_of(inputs),
+        due,
+        inputs.pins,
+        inputs.aged_out,
+    )
+
+
+def advance_micros(
+    shares: Iterable[tuple[str, float]], pins: Iterable[float], aged_out: bool, policy: Policy
+) -> int:
+    """Return by how many microseconds an entry is moved ahead: within 0 and `max_advance`, 0 in shadow mode.
+
+    `shares` are names of the policy's minutes with the share that applies, `pins` minutes of readers' shifts.
+    """
+    if policy.mode is Mode.SHADOW:
+        return 0
+    most = micros_of(policy.max_advance)
+    if aged_out:
+        return most
+    minutes = policy.minutes
+    best = max((micros_of(minutes[name] * share) for name, share in shares), default=0)
+    return min(max(best + sum(map(micros_of, pins)), 0), most)
+
+
+def _terms(standing: Standing, policy: Policy) -> tuple[Term, ...]:
     """Return every term; the used ones add up to an advance within 0..max_advance."""
-    candidates = _candidates(inputs, policy)
-    best = max(candidates, key=lambda term: term.minutes, default=None)
-    terms = [Term(t.name, t.sentence, t.minutes, used=t is best) for t in candidates]
-    total = best.minutes if best else 0.0
-    for pin in inputs.pins:
-        minutes = _whole(pin.minutes)
-        verb = "pinned" if minutes >= 0 else "lowered"
-        direction = "ahead" if minutes >= 0 else "back"
-        sentence = f"{verb} by {pin.by}: {abs(minutes):.0f} min {direction} ({pin.reason})"
-        terms.append(Term(verb, sentence, minutes, used=True))
-        total += minutes
-    most = _whole(policy.max_advance)
-    if inputs.aged_out and total < most:
+    weighed = [(ground, micros_of(policy.minutes[ground.name] * ground.share)) for ground in standing.grounds]
+    best = max(weighed, key=lambda pair: pair[1], default=None)
+    terms = [
+        _term(pair[0].name, f"{pair[0].said}: {pair[1] / _MICROS:.0f} min ahead", pair[1], used=pair is best)
+        for pair in weighed
+    ]
+    total = best[1] if best else 0
+    for pin in standing.pins:
+        micros = micros_of(pin.minutes)
+        verb, direction = ("pinned", "ahead") if micros >= 0 else ("lowered", "back")
+        sentence = f"{verb} by {pin.by}: {abs(micros) / _MICROS:.0f} min {direction} ({pin.reason})"
+        terms.append(_term(verb, sentence, micros, used=True))
+        total += micros
+    most = micros_of(policy.max_advance)
+    if standing.aged_out and total < most:
         sentence = f"waited longer than {policy.upper_limit_minutes:.0f} min: moved to the limit"
-        terms.append(Term("upper_limit", sentence, _whole(most - total), used=True))
+        terms.append(_term("upper_limit", sentence, most - total, used=True))
         total = most
-    bounded = min(max(total, 0.0), most)
+    bounded = min(max(total, 0), most)
     if bounded != total:
         sentence = f"kept within 0 and {policy.max_advance:.0f} min"
-        terms.append(Term("bound", sentence, _whole(bounded - total), used=True))
+        terms.append(_term("bound", sentence, bounded - total, used=True))
+    if policy.mode is Mode.SHADOW:
+        sentence = "shadow mode: listed first-in-first-out"
+        return (*(replace(term, used=False) for term in terms), _term("shadow", sentence, 0, used=True))
     return tuple(terms)
+
+
+def _term(name: str, sentence: str, micros: int, *, used: bool) -> Term:
+    return Term(name, sentence, micros / _MICROS, used)
 
 
 def rank(inputs: Inputs, policy: Policy) -> Ranking:
@@ -192,30 +260,18 @@ def rank(inputs: Inputs, policy: Policy) -> Ranking:
     In shadow mode the terms are computed all the same but the advance is 0, so that the list is
     first-in-first-out behind what a human called STAT.
     """
-    terms = _terms(inputs, policy)
-    micros = sum(round(term.minutes * 60_000_000) for term in terms if term.used)
-    advance = timedelta(microseconds=micros)
-    band = STAT_BAND if inputs.urgency is Urgency.STAT else ROUTINE_BAND
-    if policy.mode is Mode.SHADOW:
-        advance = timedelta(0)
-        sentence = "shadow mode: listed first-in-first-out"
-        terms = (
-            *(Term(t.name, t.sentence, t.minutes) for t in terms),
-            Term("shadow", sentence, 0.0, used=True),
-        )
-    key = Key(band, inputs.arrived_at - advance, inputs.arrived_at, inputs.study_uid)
-    return Ranking(key, advance, terms, due_at(inputs, policy))
+    return place(standing_of(inputs), policy)
 
 
-def due_at(inputs: Inputs, policy: Policy) -> datetime:
-    """Return until when the entry should be read; re-assessment never moves it later than its class says."""
-    if inputs.urgency is Urgency.STAT:
-        name = "stat"
-    elif inputs.evaluation.outcome is Outcome.POSITIVE:
-        name = "positive"
-    else:
-        name = "other"
-    return inputs.arrived_at + timedelta(minutes=policy.due[name])
+def place(standing: Standing, policy: Policy) -> Ranking:
+    """Return the place that `rank` gives, from what is kept with the entry: no film need be looked at again."""
+    shares = [(ground.name, ground.share) for ground in standing.grounds]
+    pins = [pin.minutes for pin in standing.pins]
+    advance = timedelta(microseconds=advance_micros(shares, pins, standing.aged_out, policy))
+    band = STAT_BAND if standing.urgency is Urgency.STAT else ROUTINE_BAND
+    key = Key(band, standing.arrived_at - advance, standing.arrived_at, standing.study_uid)
+    due_at = standing.arrived_at + timedelta(minutes=policy.due[standing.due])
+    return Ranking(key, advance, _terms(standing, policy), due_at)
 
 
 def order(rankings: Sequence[Ranking]) -> list[Ranking]:
