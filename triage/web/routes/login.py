@@ -112,7 +112,7 @@ def login_once(request: Request, secret: str) -> Response:
 
 @router.post("/logout")
 def logout(request: Request, who: Annotated[Principal, Depends(needs(Role.VIEWER))]) -> Response:
-    """End this session."""
+    """Log the reader out."""
     web = web_of(request)
     if who.csrf:
         with web.parts.db.write() as session:
