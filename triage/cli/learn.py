@@ -1,4 +1,4 @@
-"""`triage train`, `triage evaluate` and `triage models`: learning, judging and the models on disk."""
+"""`triage train`, `triage evaluate`, `triage runs` and `triage models`: models made, judged and checked."""
 
 from __future__ import annotations
 
@@ -8,69 +8,141 @@ from typing import Annotated
 
 import typer
 
-from triage.cli.options import print_json
+from triage.cli.options import Json, print_json
 
-Data = Annotated[Path, typer.Option("--data", help="Folder of the films: index.csv, labels.csv or train|val|test.")]
-Cache = Annotated[Path | None, typer.Option(help="Where decoded films are kept; ~/.cache/triage otherwise.")]
-Folder = Annotated[Path | None, typer.Option("--models", help="Folder of the models; else the installed one.")]
-
-models = typer.Typer(no_args_is_help=True, help="The models on disk: list, verify, package.")
+_Data = Annotated[Path, typer.Option("--data", help="Folder of the films: index.csv, labels.csv or train|val|test.")]
+_Models = Annotated[
+    Path | None, typer.Option("--models-dir", help="Folder of the models; else the installed one.")
+]
+_Name = Annotated[str, typer.Option("--model", help="Name of the model.")]
+_Version = Annotated[str, typer.Option("--version", help="Version of the model, or 'latest'.")]
+_Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Where decoded films are kept; else ~/.cache/triage/films.")
+]
+_Runs = Annotated[Path, typer.Option("--runs", help="Where run folders and their register lie.")]
+_RUNS = Path("triage-data/runs")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command("train")(train)
+    app.command("runs")(list_runs)
     app.command("evaluate")(evaluate)
-    app.add_typer(models, name="models")
+    group = typer.Typer(no_args_is_help=True, help="The models on disk: list, verify, package.")
+    group.command("list")(list_models)
+    group.command("verify")(verify)
+    group.command("package")(package)
+    app.add_typer(group, name="models")
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's file, or the name of one in config/recipes.")],
+    *,
+    data: _Data,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last run of this recipe.")] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    runs: _Runs = _RUNS,
+    cache: _Cache = None,
+) -> None:
+    """Train a network by RECIPE; a run that was killed goes on with --resume."""
+    from triage.learn import train as training
+    from triage.learn.recipe import find_recipe
+
+    path = find_recipe(recipe)
+    folder = training.train(path, data, runs, resume=resume, device=device, cache=cache, say=_say)
+    print(f"The run lies in {folder}.")
+
+
+def list_runs(runs: _Runs = _RUNS) -> None:
+    """List every training run with what it gave on the split val."""
+    from triage.learn.runs import trial_table
+
+    print(trial_table(runs))
 
 
 def evaluate(
-    data: Data,
-    name: Annotated[str, typer.Option("--model", help="Name of the model.")] = "chest",
-    version: Annotated[str, typer.Option(help="Version, or latest.")] = "latest",
-    folder: Folder = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    engine: Annotated[str, typer.Option(help="auto, openvino, torch or cuda.")] = "auto",
-    border: Annotated[bool, typer.Option(help="Also what the border of the film alone gives.")] = True,
-    cache: Cache = None,
+    *,
+    data: _Data,
+    split: Annotated[str, typer.Option("--split", help="val or test.")] = "test",
+    as_json: Json = False,
+    model: _Name = "chest",
+    version: _Version = "latest",
+    models: _Models = None,
+    engine: Annotated[str, typer.Option("--engine", help="auto, openvino, torch or cuda.")] = "auto",
+    border: Annotated[
+        bool, typer.Option("--border/--no-border", help="Also what the border of the film alone gives.")
+    ] = True,
+    cache: _Cache = None,
 ) -> None:
-    """Judge a model on a split; print every figure with its interval as one JSON document."""
+    """Judge a model on a split, every figure with its interval; thresholds come from the split val."""
     from triage.assess.engine import open_engine
     from triage.assess.registry import find, models_dir
     from triage.learn.evaluate import evaluate as judge
+    from triage.learn.table import table
 
-    model = find(models_dir(folder), name, version)
-    found = judge(model, open_engine(model, engine), data, split=split, cache=cache, border=border, say=_say)
-    print_json(found.document)
+    found = find(models_dir(models), model, version)
+    made = judge(found, open_engine(found, engine), data, split=split, cache=cache, border=border, say=_say)
+    if as_json:
+        print_json(made.document)
+    else:
+        print(table(made.document))
 
 
-@models.command("list")
-def list_models(folder: Folder = None) -> None:
+def list_models(models: _Models = None) -> None:
     """Print every model: name and version, architecture, edge of its input, digest."""
     from triage.assess.registry import load, models_dir, versions
 
-    root = models_dir(folder)
-    for entry in sorted(path for path in root.glob("*") if path.is_dir()):
-        for version in versions(root, entry.name):
-            model = load(entry / version)
-            print(f"{model.label}  {model.architecture}  {model.size} px  sha256 {model.sha256[:16]}")
+    root = models_dir(models)
+    found = [
+        load(root / folder.name / version)
+        for folder in sorted(root.glob("*/"))
+        for version in versions(root, folder.name)
+    ]
+    for model in found:
+        print(f"{model.label}  {model.architecture}  {model.size} px  sha256 {model.sha256[:16]}")
+    if not found:
+        print(f"No model lies in {root}.", file=sys.stderr)
+        raise typer.Exit(1)
 
 
-@models.command("package")
-def package_model(
-    weights: Annotated[Path, typer.Argument(help="Safetensors file of a finished run.")],
-    target: Annotated[Path, typer.Argument(help="Folder models/NAME/VERSION to write.")],
-    data: Data,
-    size: Annotated[int, typer.Option(help="Edge of the input in pixels.")],
-    architecture: Annotated[str, typer.Option(help="Network of the weights.")] = "densenet121",
-    engine: Annotated[str, typer.Option(help="Engine by which thresholds are taken.")] = "auto",
-    cache: Cache = None,
+def verify(
+    *,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Also recompute the figures of the card from these films.")
+    ] = None,
+    model: _Name = "chest",
+    version: _Version = "latest",
+    models: _Models = None,
+    engine: Annotated[str, typer.Option("--engine", help="The engine to check against torch.")] = "auto",
+    cache: _Cache = None,
 ) -> None:
-    """Make a model folder from trained weights; thresholds and temperatures come from val."""
-    from triage.learn.package import package
+    """Recompute a model's digest, its engine's agreement with torch and, with films, its figures."""
+    from triage.assess.registry import find, models_dir
+    from triage.learn.verify import verify as check_all
 
-    model = package(weights, target, data, architecture=architecture, size=size, cache=cache, engine=engine)
-    print(f"{model.label} written to {target}")
+    found = find(models_dir(models), model, version)
+    checks = check_all(found, engine, data, cache=cache, say=_say)
+    for check in checks:
+        print(f"{'ok  ' if check.holds else 'FAIL'}  {check.sentence}")
+    if not all(check.holds for check in checks):
+        raise typer.Exit(1)
+
+
+def package(
+    weights: Annotated[Path, typer.Argument(help="Safetensors file of a finished run.")],
+    *,
+    size: Annotated[int, typer.Option("--size", help="Edge of the network's input in pixels.")],
+    out: Annotated[Path, typer.Option("--out", help="The model's folder, NAME/VERSION.")],
+    data: _Data,
+    architecture: Annotated[str, typer.Option("--architecture", help="Network of the weights.")] = "densenet121",
+    cache: _Cache = None,
+) -> None:
+    """Make a model from trained weights: thresholds from val, figures and card from test."""
+    from triage.learn.card import package_with_card
+
+    made = package_with_card(weights, out, data, architecture=architecture, size=size, cache=cache, say=_say)
+    print(f"The model {made.label} lies in {made.folder}.")

@@ -1,0 +1,73 @@
+"""What a model says of a set of films, and the decisions that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from triage.assess.prepare import prepare
+from triage.learn.data import Films, Mask
+from triage.learn.labels import NORMAL
+
+Floats = npt.NDArray[np.float64]
+_BATCH = 16
+
+
+class Infers(Protocol):
+    """Whatever turns prepared films float32 [N, 1, S, S] into logits float32 [N, 7]."""
+
+    def infer(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the logits."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Films with the probabilities of the six classes [N, 6] and of being a frontal chest film [N]."""
+
+    films: Films
+    classes: Floats
+    gate: Floats
+
+    @property
+    def diseased(self) -> Floats:
+        """Return the probability that a film is not normal."""
+        return 1 - self.classes[:, NORMAL]
+
+    def take(self, chosen: Mask) -> Answers:
+        """Return the films of a mask."""
+        return Answers(self.films.take(chosen), self.classes[chosen], self.gate[chosen])
+
+
+def prepared(pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield batches float32 [N, 1, size, size] of the films at `indices`, as the service prepares them."""
+    for start in range(0, len(indices), _BATCH):
+        part = indices[start : start + _BATCH]
+        yield np.stack([prepare(pictures[index].astype(np.float32) / 255, size) for index in part])
+
+
+def logits(engine: Infers, pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.float32]:
+    """Return the logits float32 [len(indices), 7] of the films at `indices`."""
+    if not len(indices):
+        return np.empty((0, 7), np.float32)
+    return np.concatenate([engine.infer(batch) for batch in prepared(pictures, indices, size)])
+
+
+def softmax(values: npt.NDArray[np.float32] | Floats, temperature: float = 1.0) -> Floats:
+    """Return probabilities over the last axis."""
+    scaled = values.astype(np.float64) / temperature
+    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(values: npt.NDArray[np.float32] | Floats, temperature: float = 1.0) -> Floats:
+    """Return the probability of a logit."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(values.astype(np.float64) / temperature, -60, 60))))
+
+
+def answers_of(films: Films, values: npt.NDArray[np.float32], temperature: float = 1.0, gate_temperature: float = 1.0) -> Answers:
+    """Return calibrated answers from logits [N, 7]."""
+    return Answers(films, softmax(values[:, :-1], temperature), sigmoid(values[:, -1], gate_temperature))

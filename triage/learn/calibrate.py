@@ -1,0 +1,139 @@
+"""Temperatures and thresholds, all from `val`: nothing here ever sees the films of `test`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from triage.domain.finding import CLASSES, Finding
+from triage.learn.answers import Answers, softmax
+from triage.learn.data import Films
+from triage.learn.labels import BACTERIAL, CODE_UNLABELLED, CODE_UNSPECIFIED, NORMAL, VIRAL
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+#: A missed disease is the disaster: from the high threshold on at least this share of the diseased is found.
+SENSITIVITY = 0.97
+#: The grey zone below it reaches down to this share.
+GREY_SENSITIVITY = 0.985
+#: A finding is present where its precision on `val` reaches this, absent where this share is found above.
+FINDING_PRECISION = 0.80
+FINDING_RECALL = 0.95
+#: ... but at least this share of the films without the finding is called absent.
+FINDING_SPECIFICITY = 0.90
+#: Share of the frontal films of `val` that must pass the gate.
+GATE_RECALL = 0.998
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A pair of thresholds; between them the answer is undetermined."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """All that model.toml says beyond the weights."""
+
+    temperature: float
+    gate_temperature: float
+    gate: float
+    any_disease: Limits
+    findings: dict[Finding, Limits]
+
+
+def temperature_of(films: Films, values: npt.NDArray[np.float32]) -> float:
+    """Return the temperature that makes the class probabilities of frontal films most likely."""
+    codes = films.codes[films.frontal]
+    scores = values[films.frontal, : len(CLASSES)]
+
+    def loss(log_temperature: float) -> float:
+        likelihood = _likelihood(softmax(scores, float(np.exp(log_temperature))), codes)
+        return float(-np.log(np.clip(likelihood, 1e-9, 1)).mean())
+
+    return round(float(np.exp(minimize_scalar(loss, bounds=(-1.6, 1.6), method="bounded").x)), 4)
+
+
+def _likelihood(classes: Floats, codes: npt.NDArray[np.int64]) -> Floats:
+    single = np.where(codes < len(CLASSES), codes, NORMAL)
+    own = classes[np.arange(len(codes)), single]
+    return np.where(codes == CODE_UNSPECIFIED, classes[:, BACTERIAL] + classes[:, VIRAL], own)
+
+
+def gate_temperature_of(films: Films, values: npt.NDArray[np.float32]) -> float:
+    """Return the temperature that makes the gate's probabilities most likely."""
+    truth, scores = films.frontal, values[:, -1].astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        scaled = np.where(truth, scores, -scores) / np.exp(log_temperature)
+        return float(np.logaddexp(0, -scaled).mean())
+
+    return round(float(np.exp(minimize_scalar(loss, bounds=(-1.0, 1.6), method="bounded").x)), 4)
+
+
+def threshold_for(scores: Floats, share: float) -> float:
+    """Return the largest threshold that at least `share` of the scores reach."""
+    if not len(scores):
+        return 0.5
+    ordered = np.sort(scores)
+    missed = int(np.floor((1 - share) * len(ordered) + 1e-9))
+    return float(ordered[min(missed, len(ordered) - 1)])
+
+
+def threshold_of_precision(truth: Bools, scores: Floats, precision: float) -> float:
+    """Return the smallest threshold from which on the precision is reached, or the best there is."""
+    order = np.argsort(-scores, kind="stable")
+    reached = np.cumsum(truth[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero(reached >= precision)
+    at = good[-1] if len(good) else int(np.argmax(reached))
+    return float(scores[order][at])
+
+
+def threshold_of_f1(truth: Bools, scores: Floats) -> float:
+    """Return the middle of the gap at which the F1 is best."""
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
+    at = int(np.argmax(f1))
+    following = scores[order][at + 1] if at + 1 < len(order) else 0.0
+    return float((scores[order][at] + following) / 2)
+
+
+def calibrate(answers: Answers, temperature: float, gate_temperature: float) -> Calibration:
+    """Return the operating points from the answers to `val`, made with these temperatures."""
+    labelled = answers.take(answers.films.codes < CODE_UNLABELLED)
+    gate = _gate(labelled)
+    frontal = labelled.take(labelled.films.frontal)
+    diseased = frontal.films.codes != NORMAL
+    high = threshold_for(frontal.diseased[diseased], SENSITIVITY)
+    low = threshold_for(frontal.diseased[diseased], GREY_SENSITIVITY)
+    single = frontal.take(frontal.films.codes < len(CLASSES))
+    findings = {finding: _finding(single, finding) for finding in Finding}
+    return Calibration(temperature, gate_temperature, gate, _limits(low, high), findings)
+
+
+def _gate(labelled: Answers) -> float:
+    """Return the threshold of the gate: 0.5, or lower where too many frontal films would not pass."""
+    frontal = labelled.gate[labelled.films.frontal]
+    return round(min(0.5, threshold_for(frontal, GATE_RECALL)), 4)
+
+
+def _finding(single: Answers, finding: Finding) -> Limits:
+    index = CLASSES.index(finding)
+    truth, scores = single.films.codes == index, single.classes[:, index]
+    if not truth.any():
+        return Limits(0.2, 0.5)
+    high = threshold_of_precision(truth, scores, FINDING_PRECISION)
+    low = max(threshold_for(scores[truth], FINDING_RECALL), float(np.quantile(scores[~truth], FINDING_SPECIFICITY)))
+    return _limits(low, high)
+
+
+def _limits(low: float, high: float) -> Limits:
+    high = round(float(np.clip(high, 0.0002, 0.9999)), 4)
+    return Limits(round(float(np.clip(min(low, high), 0.0001, 0.9999)), 4), high)
