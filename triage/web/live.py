@@ -46,10 +46,16 @@ class Live:
         self._closing = False
         self._task = asyncio.create_task(self._look())
 
-    async def stop(self) -> None:
-        """End every stream, so that the server can stop at once."""
+    def end(self) -> None:
+        """End every stream, from any thread, so that the server can stop at once."""
         self._closing = True
-        self._wake()
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._wake)
+
+    async def stop(self) -> None:
+        """End every stream and cease to look."""
+        self.end()
         if self._task is not None:
             self._task.cancel()
         self._loop = None

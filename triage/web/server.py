@@ -18,6 +18,7 @@ class WebServer:
 
     def __init__(self, application: FastAPI, host: str, port: int) -> None:
         """Listen nowhere yet."""
+        self._application = application
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
@@ -64,6 +65,7 @@ class WebServer:
 
     def stop(self) -> None:
         """Close the streams and let open requests finish."""
+        self._application.state.web.live.end()
         self._server.should_exit = True
         self._thread.join(_PATIENCE)
         if self._socket is not None:

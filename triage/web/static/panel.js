@@ -93,7 +93,7 @@ export async function why(uid) {
   }
   try {
     const terms = (await read(uid)).querySelector("[data-why]");
-    terms.querySelector("h3").remove();
+    terms.querySelector("h2, h3").remove();
     document.getElementById("why-body").replaceChildren(...terms.childNodes);
     document.getElementById("why").showModal();
   } catch (error) {
