@@ -159,14 +159,15 @@ def wall_clock() -> datetime:
 class Storing:
     """A real listener whose answers the test gives one after another; the last one repeats."""
 
-    def __init__(self, *statuses: int) -> None:
+    def __init__(self, *statuses: int, title: str = "") -> None:
         from pynetdicom import AE, evt
         from pynetdicom.sop_class import Comprehensive3DSRStorage
 
         self.statuses = list(statuses)
         self.stored: list[str] = []
         self.arrived = threading.Event()
-        ae = AE("PEER")
+        ae = AE(title or "PEER")
+        ae.require_called_aet = bool(title)
         ae.add_supported_context(Comprehensive3DSRStorage, ExplicitVRLittleEndian)
         self._server = ae.start_server(
             ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]

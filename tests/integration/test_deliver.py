@@ -6,15 +6,24 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Comprehensive3DSRStorage
 
 from tests.peers import Dcmtk, Orthanc, free_port, wait_until
 from tests.pipeline import Site, Storing, wall_clock
-from tests.reports import answer
+from tests.reports import answer, report_input
 from triage.deliver import outbox
+from triage.deliver.dicom import DicomDestination, Sender, StoredObject
 from triage.domain.result import ResultState
+from triage.errors import PeerUnreachable
+from triage.report.document import file_bytes
+from triage.report.sr import build_sr
 from triage.work.queue import Stage
 
 
@@ -227,3 +236,70 @@ def test_a_file_that_was_deleted_is_a_dead_letter(site: Site) -> None:
     row = site.results(study)[0]
     assert row.state is ResultState.DEAD
     assert "triage results rebuild" in row.last_error
+
+
+def test_an_object_that_was_sent_before_a_crash_is_not_doubled(site: Site, orthanc: Orthanc) -> None:
+    study = report(site, "pacs", study_uid="1.2.826.77.3")
+    row = site.results(study)[0]
+    peer = DicomDestination("pacs", orthanc.ae_title, orthanc.host, orthanc.dicom_port, "TRIAGE")
+    sender = Sender(peer)
+    # What a process did that died before it could commit:
+    assert sender.send(StoredObject.read(site.folder / "results" / row.path)) == 0
+    sender.close()
+    box = site.outbox(pacs=orthanc.dicom_port)
+    site.run(Stage.DELIVER, box.deliver_result)
+    box.close()
+    assert states(site, study) == {"pacs": ResultState.SENT}
+    assert len(orthanc.instances("1.2.826.77.3")) == 1
+
+
+def _accepting_and_deaf(server: socket.socket, kept: list[socket.socket]) -> None:
+    """Accept one association with its first context, then never read another byte."""
+    connection = server.accept()[0]
+    kept.append(connection)
+    head = connection.recv(6, socket.MSG_WAITALL)
+    body = connection.recv(int.from_bytes(head[2:6], "big"), socket.MSG_WAITALL)
+    request = A_ASSOCIATE_RQ()
+    request.decode(bytes(head + body))
+    primitive = request.to_primitive()
+    chosen = build_context(Comprehensive3DSRStorage, ExplicitVRLittleEndian)
+    chosen.context_id, chosen.result = primitive.presentation_context_definition_list[0].context_id, 0
+    primitive.presentation_context_definition_results_list = [chosen]
+    primitive.presentation_context_definition_list = []
+    primitive.result = 0
+    answer = A_ASSOCIATE_AC()
+    answer.from_primitive(primitive)
+    connection.sendall(answer.encode())
+
+
+def test_a_peer_that_stops_reading_in_the_middle_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "large.dcm"
+    ds = build_sr(report_input(answer()))
+    ds.add_new(0x00420011, "OB", bytes(20_000_000))
+    path.write_bytes(file_bytes(ds))
+    kept: list[socket.socket] = []
+    before = threading.active_count()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        deaf = threading.Thread(target=_accepting_and_deaf, args=(server, kept), daemon=True)
+        deaf.start()
+        peer = DicomDestination("deaf", "DEAF", "127.0.0.1", server.getsockname()[1], "TRIAGE")
+        item = replace(StoredObject.read(path), size=0)
+        sender = Sender(peer, patience_seconds=3)
+        with pytest.raises(PeerUnreachable, match="did not answer within 3 s"):
+            sender.send(item)
+        deaf.join(5)
+        # The threads that hung on it come to their end too.
+        wait_until(lambda: threading.active_count() <= before, 10)
+    for one in kept:
+        one.close()
+
+
+def test_a_peer_that_rejects_us_is_quoted(site: Site) -> None:
+    study = report(site, "pacs")
+    with Storing(0x0000, title="OTHER") as peer:
+        box = site.outbox(pacs=peer.port)
+        site.run(Stage.DELIVER, box.deliver_result)
+        box.close()
+    row = site.results(study)[0]
+    assert row.state is ResultState.QUEUED
+    assert "Called AE title not recognised" in row.last_error

@@ -141,6 +141,7 @@ class _Line:
             return self.association
         self.release()
         self._proposed = list(dict.fromkeys([*wanted, *welcome, *self._proposed]))[:MAX_CONTEXTS]
+        self.socket = None
         association = self._ae.associate(
             self._peer.host,
             self._peer.port,
@@ -151,7 +152,7 @@ class _Line:
         if association.rejected_contexts and not association.accepted_contexts:
             raise ContextRefused(_refusal(self._peer, self._proposed))
         if not association.is_established:
-            raise PeerUnreachable(_why(association, self._peer))
+            raise PeerUnreachable(_why(association, self._peer, connected=self.socket is not None))
         association.network_timeout_response = "A-RELEASE"
         self.association = association
         return association
@@ -255,13 +256,17 @@ class Sender:
         usable = [one for one in item.contexts if one in accepted]
         if not usable:
             raise ContextRefused(_refusal(self.peer, item.contexts))
-        content: Any = item.path if usable[0][1] == item.transfer_syntax_uid else dcmread(item.path)
+        stored = usable[0][1] == item.transfer_syntax_uid
         try:
+            content: Any = item.path if stored else dcmread(item.path)
             with _attentive(association):
                 return self._status(association.send_c_store(content))
         except RuntimeError as error:  # released or aborted by the peer since the look above
             msg = f"{self.peer} closed the association."
             raise PeerUnreachable(msg) from error
+        except (OSError, ValueError, AttributeError, EOFError) as error:
+            msg = f"The file can't be read or encoded ({type(error).__name__})."
+            raise NotSendable(msg) from error
 
     def _status(self, answer: Any) -> int:
         if "Status" not in answer:
@@ -318,12 +323,12 @@ def _refusal(peer: DicomDestination, contexts: list[Context]) -> str:
     return f"{peer} takes no object of SOP class {classes} in transfer syntax {syntaxes}."
 
 
-def _why(association: Association, peer: DicomDestination) -> str:
+def _why(association: Association, peer: DicomDestination, *, connected: bool) -> str:
     """Return in one sentence why there is no association."""
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         reason = answer.reason_str if answer.result is not None else "no reason given"
         return f"{peer} rejected the association ({answer.result_str}: {reason})."
-    if association.is_aborted:
-        return f"{peer} aborted the association or no connection came about."
-    return f"{peer} can't be reached."
+    if connected:
+        return f"{peer} accepted the connection but no association came about."
+    return f"{peer} can't be reached: nobody accepts a connection there."
