@@ -10,7 +10,9 @@ import typer
 
 from triage.cli.options import Json, print_json
 
-_Data = Annotated[Path, typer.Option("--data", help="Folder of the films: index.csv, labels.csv or train|val|test.")]
+_Data = Annotated[
+    Path, typer.Option("--data", help="Folder of the films: index.csv, labels.csv or train|val|test.")
+]
 _Models = Annotated[
     Path | None, typer.Option("--models-dir", help="Folder of the models; else the installed one.")
 ]
@@ -138,7 +140,9 @@ def package(
     size: Annotated[int, typer.Option("--size", help="Edge of the network's input in pixels.")],
     out: Annotated[Path, typer.Option("--out", help="The model's folder, NAME/VERSION.")],
     data: _Data,
-    architecture: Annotated[str, typer.Option("--architecture", help="Network of the weights.")] = "densenet121",
+    architecture: Annotated[
+        str, typer.Option("--architecture", help="Network of the weights.")
+    ] = "densenet121",
     cache: _Cache = None,
 ) -> None:
     """Make a model from trained weights: thresholds from val, figures and card from test."""

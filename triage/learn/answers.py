@@ -42,14 +42,18 @@ class Answers:
         return Answers(self.films.take(chosen), self.classes[chosen], self.gate[chosen])
 
 
-def prepared(pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.float32]]:
+def prepared(
+    pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int
+) -> Iterator[npt.NDArray[np.float32]]:
     """Yield batches float32 [N, 1, size, size] of the films at `indices`, as the service prepares them."""
     for start in range(0, len(indices), _BATCH):
         part = indices[start : start + _BATCH]
         yield np.stack([prepare(pictures[index].astype(np.float32) / 255, size) for index in part])
 
 
-def logits(engine: Infers, pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.float32]:
+def logits(
+    engine: Infers, pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.float32]:
     """Return the logits float32 [len(indices), 7] of the films at `indices`."""
     if not len(indices):
         return np.empty((0, 7), np.float32)
@@ -68,6 +72,8 @@ def sigmoid(values: npt.NDArray[np.float32] | Floats, temperature: float = 1.0) 
     return np.asarray(1 / (1 + np.exp(-np.clip(values.astype(np.float64) / temperature, -60, 60))))
 
 
-def answers_of(films: Films, values: npt.NDArray[np.float32], temperature: float = 1.0, gate_temperature: float = 1.0) -> Answers:
+def answers_of(
+    films: Films, values: npt.NDArray[np.float32], temperature: float = 1.0, gate_temperature: float = 1.0
+) -> Answers:
     """Return calibrated answers from logits [N, 7]."""
     return Answers(films, softmax(values[:, :-1], temperature), sigmoid(values[:, -1], gate_temperature))

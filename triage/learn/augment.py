@@ -116,7 +116,8 @@ def _expose(picture: Picture, settings: Augment, rng: Random) -> Picture:
     if rng.random() < settings.clip:
         picture = np.clip(picture, rng.uniform(0, 0.12), rng.uniform(0.85, 1.0))
     if rng.random() < settings.noise:
-        picture = picture + rng.normal(0, rng.uniform(0.003, 0.025), picture.shape)
+        grain = rng.normal(0, rng.uniform(0.003, 0.025), picture.shape)
+        picture = picture + grain.astype(np.float32)
     if rng.random() < settings.local_contrast:
         tiles = int(rng.integers(2, 9))
         grey = (np.clip(picture, 0, 1) * 255).astype(np.uint8)

@@ -35,7 +35,9 @@ def border_answers(films: Films, pictures: npt.NDArray[np.uint8], judge: Mask) -
 
 
 def _fit(inputs: npt.NDArray[np.float32], codes: npt.NDArray[np.int64]) -> Pipeline:
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=200, class_weight="balanced"))
+    pipeline = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.05, max_iter=200, class_weight="balanced")
+    )
     return pipeline.fit(inputs, codes)
 
 

@@ -43,7 +43,7 @@ def pictures(films: Films, folder: Path, threads: int = 2) -> Pictures:
             _decode(films, partial, threads)
             partial.replace(kept)
         except OSError as error:
-            msg = f"The decoded films can't be kept in {folder}: {error.strerror}; give another folder with --cache."
+            msg = f"The decoded films can't be kept in {folder}: {error.strerror}; give another with --cache."
             raise DataError(msg) from error
         finally:
             partial.unlink(missing_ok=True)

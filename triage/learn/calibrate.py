@@ -119,9 +119,16 @@ def calibrate(answers: Answers, temperature: float, gate_temperature: float) -> 
 
 
 def _gate(labelled: Answers) -> float:
-    """Return the threshold of the gate: 0.5, or lower where too many frontal films would not pass."""
-    frontal = labelled.gate[labelled.films.frontal]
-    return round(min(0.5, threshold_for(frontal, GATE_RECALL)), 4)
+    """Return the gate's threshold: GATE_RECALL of the frontal films pass, and as few others as can be.
+
+    Every threshold between the two that meet there rejects the same films; the middle in log odds is taken.
+    """
+    frontal = labelled.films.frontal
+    ceiling = threshold_for(labelled.gate[frontal], GATE_RECALL)
+    others = labelled.gate[~frontal & (labelled.gate < ceiling)]
+    ends = np.clip([others.max() if len(others) else ceiling, ceiling], 1e-6, 1 - 1e-6)
+    odds = np.log(ends / (1 - ends)).mean()
+    return round(float(np.clip(1 / (1 + np.exp(-odds)), 0.0001, 0.9999)), 4)
 
 
 def _finding(single: Answers, finding: Finding) -> Limits:
@@ -130,7 +137,9 @@ def _finding(single: Answers, finding: Finding) -> Limits:
     if not truth.any():
         return Limits(0.2, 0.5)
     high = threshold_of_precision(truth, scores, FINDING_PRECISION)
-    low = max(threshold_for(scores[truth], FINDING_RECALL), float(np.quantile(scores[~truth], FINDING_SPECIFICITY)))
+    low = max(
+        threshold_for(scores[truth], FINDING_RECALL), float(np.quantile(scores[~truth], FINDING_SPECIFICITY))
+    )
     return _limits(low, high)
 
 

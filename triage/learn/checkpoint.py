@@ -54,7 +54,7 @@ def write_tensors(tensors: Tensors, path: Path, note: dict[str, str] | None = No
             os.fsync(file.fileno())
         fresh.replace(path)
     except (OSError, SafetensorError) as error:
-        msg = f"{path} can't be written ({error}); free some room and go on with --resume: the old one is whole."
+        msg = f"{path} can't be written ({error}); free some room, then --resume: the old one is whole."
         raise TrainingFailed(msg) from None
     finally:
         fresh.unlink(missing_ok=True)
@@ -105,7 +105,7 @@ def save(
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    names = {parameter: name for name, parameter in network.named_parameters()}
+    names: dict[Any, str] = {parameter: name for name, parameter in network.named_parameters()}
     for parameter, state in optimiser.state.items():
         for key, value in state.items():
             tensors[f"optimiser.{names[parameter]}.{key}"] = torch.as_tensor(value)

@@ -106,7 +106,7 @@ def read_films(root: Path) -> Films:
     elif any((root / split).is_dir() for split in SPLITS):
         rows = _from_folders(root)
     else:
-        msg = f"{root} holds neither index.csv, labels.csv nor train, val and test folders; give the folder of the films."
+        msg = f"{root} holds no index.csv, labels.csv or train, val and test; give the folder of the films."
         raise DataError(msg)
     if not rows:
         msg = f"{root} names no films."
@@ -170,7 +170,9 @@ def _from_folders(root: Path) -> list[FilmRow]:
         for folder in sorted(entry for entry in (root / split).glob("*") if entry.is_dir()):
             for file in sorted(entry for entry in folder.rglob("*") if entry.suffix.lower() in _SUFFIXES):
                 label = label_of_folder(folder.name, file.name)
-                rows.append(FilmRow(file.relative_to(root).as_posix(), root.name, label, _patient(file), split))
+                rows.append(
+                    FilmRow(file.relative_to(root).as_posix(), root.name, label, _patient(file), split)
+                )
     return rows
 
 

@@ -63,7 +63,11 @@ def evaluate(
     say(f"judging {len(indices)} films of {split}")
     judged = answer(model, engine, films, grey, indices)
     say("judging the films of val, for the thresholds")
-    val = judged if split == "val" else answer(model, engine, films, grey, np.flatnonzero(films.splits == "val"))
+    val = (
+        judged
+        if split == "val"
+        else answer(model, engine, films, grey, np.flatnonzero(films.splits == "val"))
+    )
     judgement = Judgement(judged, val, model.any_disease.high, model.gate)
     document: dict[str, object] = {
         "model": model.label,
@@ -88,7 +92,9 @@ def answer(
     return answers_of(films.take(indices), values, model.temperature, model.gate_temperature)
 
 
-def border_rows(films: Films, grey: npt.NDArray[np.uint8], judge: npt.NDArray[np.bool_]) -> dict[str, Figures]:
+def border_rows(
+    films: Films, grey: npt.NDArray[np.uint8], judge: npt.NDArray[np.bool_]
+) -> dict[str, Figures]:
     """Return the same rows for the border alone, at the same sensitivity on `val`; it has no gate."""
     judged, val = border_answers(films, grey, judge)
     frontal = val.take(val.films.frontal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -48,7 +47,7 @@ def load_weights(path: Path, architecture: str) -> dict[str, torch.Tensor]:
         if name.endswith("num_batches_tracked"):
             continue
         if name not in state or state[name].shape != shape:
-            msg = f"{path} holds no weights of {architecture}: the tensor '{name}' is missing or has another shape."
+            msg = f"{path} holds no weights of {architecture}: '{name}' is missing or has another shape."
             raise ModelRefused(msg)
     return state
 
@@ -82,7 +81,12 @@ def package(
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
     try:
         _write_weights(state, partial / WEIGHTS)
-        facts = {"name": target.parent.name, "version": target.name, "architecture": architecture, "size": size}
+        facts = {
+            "name": target.parent.name,
+            "version": target.name,
+            "architecture": architecture,
+            "size": size,
+        }
         _write_card(partial, facts, films.digest, _NEUTRAL)
         opened = open_engine(load(partial), engine)
         found = calibration_of(opened, data, size, cache)
@@ -120,7 +124,7 @@ def _put(partial: Path, target: Path) -> None:
     """Move the finished files into the target, description last, so that a reader never sees a mixture."""
     target.mkdir(exist_ok=True)
     for name in (WEIGHTS, CARD):
-        os.replace(partial / name, target / name)
+        (partial / name).replace(target / name)
 
 
 def _write_card(folder: Path, facts: Mapping[str, object], data_digest: str, found: Calibration) -> None:

@@ -22,8 +22,12 @@ def trade_offs(truth: Bools, score: Floats) -> dict[str, dict[str, float | None]
     if truth.all() or not truth.any():
         return {}
     false, true, _ = roc_curve(truth, score)
-    sensitivity = {f"{level:.2f}": rounded(float(true[false <= 1 - level + 1e-12].max())) for level in _LEVELS}
-    specificity = {f"{level:.2f}": rounded(float(1 - false[true >= level - 1e-12].min())) for level in _LEVELS}
+    sensitivity = {
+        f"{level:.2f}": rounded(float(true[false <= 1 - level + 1e-12].max())) for level in _LEVELS
+    }
+    specificity = {
+        f"{level:.2f}": rounded(float(1 - false[true >= level - 1e-12].min())) for level in _LEVELS
+    }
     return {"sensitivity_at_specificity": sensitivity, "specificity_at_sensitivity": specificity}
 
 

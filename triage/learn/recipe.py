@@ -32,21 +32,6 @@ class Schedule(StrEnum):
     PLATEAU = "plateau"
 
 
-class Stage(_Section):
-    """Some films at one size; stages follow each other and hand their weights on."""
-
-    size: Annotated[int, Field(ge=32, le=224)]
-    #: How many films are drawn, with replacement, in the whole stage.
-    films: Whole
-    rate: Positive
-    warm_up: Share = 0.08
-    schedule: Schedule = Schedule.ONE_CYCLE
-    #: "all", "head", or how many dense blocks before the head learn; the rest is frozen.
-    learn: Literal["all", "head"] | Annotated[int, Field(ge=1, le=4)] = "all"
-    #: Earlier blocks learn slower: the rate of a block is this share of the block's after it.
-    block_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-
 class Class(_Section):
     """What share of the drawn films has a label, and from which sources; none named means all."""
 
@@ -103,6 +88,25 @@ class Augment(_Section):
     letters: Share = 0.35
 
 
+class Stage(_Section):
+    """Some films at one size; stages follow each other and hand their weights on."""
+
+    size: Annotated[int, Field(ge=32, le=224)]
+    #: How many films are drawn, with replacement, in the whole stage.
+    films: Whole
+    rate: Positive
+    warm_up: Share = 0.08
+    schedule: Schedule = Schedule.ONE_CYCLE
+    #: "all", "head", or how many dense blocks before the head learn; the rest is frozen.
+    learn: Literal["all", "head"] | Annotated[int, Field(ge=1, le=4)] = "all"
+    #: Earlier blocks learn slower: the rate of a block is this share of the block's after it.
+    block_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    #: What differs from the recipe in this stage; left out, the recipe's own holds.
+    classes: dict[str, Class] | None = None
+    augment: Augment | None = None
+    made_negatives: MadeNegatives | None = None
+
+
 class Recipe(_Section):
     """All of a training but the films."""
 
@@ -135,10 +139,10 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _known_classes(self) -> Recipe:
         known = [label for label in LABELS if label != UNLABELLED]
-        for name in self.classes:
-            if name not in known:
-                msg = f"the class '{name}' is not known; known: {', '.join(known)}"
-                raise ValueError(msg)
+        named = set(self.classes).union(*(stage.classes or () for stage in self.stages))
+        for name in sorted(named - set(known)):
+            msg = f"the class '{name}' is not known; known: {', '.join(known)}"
+            raise ValueError(msg)
         if not any(self.classes[name].share for name in CLASSES if name in self.classes):
             msg = "no class has a share"
             raise ValueError(msg)

@@ -77,7 +77,7 @@ def six_classes_seed(j: Judgement) -> Figures:
     """Return the six classes in the make-up of the seed: its normals are children only."""
     codes = j.judged.films.codes
     wanted = (codes < len(CLASSES)) & ((codes != NORMAL) | _is(j.judged, "kermany"))
-    chosen = j.judged.take(np.flatnonzero(_made_up(codes, wanted)))
+    chosen = j.judged.take(_made_up(codes, wanted))
     figures = _grouped(chosen, {name: (index,) for index, name in enumerate(CLASSES)})
     figures["most_confused"] = most_confused(chosen.films.codes, chosen.classes.argmax(axis=1), CLASSES)
     return figures

@@ -17,7 +17,18 @@ CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 _SUMMARY = "run.json"
 _METRICS = "metrics.jsonl"
-_COLUMNS = ("run", "state", "size", "films", "any_disease", "macro_f1", "accuracy", "gate", "minutes", "about")
+_COLUMNS = (
+    "run",
+    "state",
+    "size",
+    "films",
+    "any_disease",
+    "macro_f1",
+    "accuracy",
+    "gate",
+    "minutes",
+    "about",
+)
 
 
 class Run:
@@ -102,9 +113,13 @@ def last_run(root: Path, recipe: Recipe) -> Run:
     Raises:
         DataError: there is none.
     """
-    found = [run for run in runs(root) if run.checkpoint.exists() and run.summary().get("recipe") == recipe.name]
+    found = [
+        run for run in runs(root) if run.checkpoint.exists() and run.summary().get("recipe") == recipe.name
+    ]
     if not found:
-        msg = f"No run of the recipe '{recipe.name}' with a checkpoint lies in {root}; start without --resume."
+        msg = (
+            f"No run of the recipe '{recipe.name}' with a checkpoint lies in {root}; start without --resume."
+        )
         raise DataError(msg)
     return max(found, key=lambda run: (str(run.summary()["started"]), run.folder.name))
 

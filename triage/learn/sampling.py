@@ -7,9 +7,8 @@ that was killed and resumed sees the films that it would have seen.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +19,13 @@ from triage.learn.augment import Made, augment
 from triage.learn.cache import Pictures
 from triage.learn.data import Films
 from triage.learn.labels import CODE_NOT_FRONTAL, LABELS
-from triage.learn.recipe import MadeNegatives, Recipe
+from triage.learn.recipe import Class, MadeNegatives, Recipe
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _AHEAD = 6
 
 
-def chances(films: Films, recipe: Recipe) -> npt.NDArray[np.float64]:
+def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float64]:
     """Return the chance of each film to be drawn, summing to 1; only films of `train` have one.
 
     Films without a label count as pictures that are not frontal films.
@@ -36,7 +35,7 @@ def chances(films: Films, recipe: Recipe) -> npt.NDArray[np.float64]:
     """
     chance = np.zeros(len(films))
     codes = np.minimum(films.codes, CODE_NOT_FRONTAL)
-    for name, wanted in recipe.classes.items():
+    for name, wanted in classes.items():
         if not wanted.share:
             continue
         member = (films.splits == "train") & (codes == LABELS.index(name))
@@ -52,25 +51,30 @@ def chances(films: Films, recipe: Recipe) -> npt.NDArray[np.float64]:
     return chance / chance.sum()
 
 
-@dataclass(frozen=True)
 class Drawer:
     """Draws augmented batches of a recipe from decoded films."""
 
-    films: Films
-    pictures: Pictures
-    recipe: Recipe
-    chance: npt.NDArray[np.float64]
+    def __init__(self, films: Films, pictures: Pictures, recipe: Recipe) -> None:
+        """Raises DataError when a class of the recipe has no film."""
+        self.films = films
+        self.pictures = pictures
+        self.recipe = recipe
+        self._chances = [chances(films, stage.classes or recipe.classes) for stage in recipe.stages]
 
     def batch(self, stage: int, step: int) -> Batch:
         """Return inputs float32 [B, 1, S, S] and label codes int64 [B]; always the same for a step."""
         rng = np.random.default_rng((self.recipe.seed, stage, step))
-        size = self.recipe.stages[stage].size
-        rows = rng.choice(len(self.films), self.recipe.batch, p=self.chance)
-        inputs = np.empty((len(rows), 1, size, size), np.float32)
+        here = self.recipe.stages[stage]
+        changes, negatives = (
+            here.augment or self.recipe.augment,
+            here.made_negatives or self.recipe.made_negatives,
+        )
+        rows = rng.choice(len(self.films), self.recipe.batch, p=self._chances[stage])
+        inputs = np.empty((len(rows), 1, here.size, here.size), np.float32)
         codes = np.minimum(self.films.codes[rows], CODE_NOT_FRONTAL)
         for place, row in enumerate(rows):
-            made = _made(int(codes[place]), self.recipe.made_negatives, rng)
-            inputs[place, 0] = augment(self.pictures[row], size, self.recipe.augment, rng, made)
+            made = _made(int(codes[place]), negatives, rng)
+            inputs[place, 0] = augment(self.pictures[row], here.size, changes, rng, made)
             if made is not None:
                 codes[place] = CODE_NOT_FRONTAL
         return torch.from_numpy(inputs), torch.from_numpy(codes)

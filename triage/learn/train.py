@@ -18,7 +18,7 @@ import torch
 
 from triage.assess.network import build
 from triage.domain.finding import CLASSES
-from triage.errors import ConfigurationError, DataError, TriageError, TrainingFailed
+from triage.errors import ConfigurationError, DataError, TrainingFailed, TriageError
 from triage.learn import checkpoint, transfer, validate
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.data import read_films
@@ -63,9 +63,11 @@ def train(
     if not (films.splits == "val").any():
         msg = f"{data} has no film in the split 'val', by which a training is judged."
         raise DataError(msg)
-    chance = chances(films, recipe)
+    for stage in recipe.stages:
+        # an empty class is said before hours of decoding
+        chances(films, stage.classes or recipe.classes)
     run = last_run(root, recipe) if resume else new_run(root, recipe, datetime.now(UTC))
-    drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe, chance)
+    drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
     training = Training(drawer, run, choose_device(device), say)
     if resume:
         training.go_on()
@@ -108,7 +110,7 @@ class Training:
         self._device = device
         self._say = say
         torch.manual_seed(self.recipe.seed)
-        self.network = _network(self.recipe).to(device, memory_format=torch.channels_last)
+        self.network = _network(self.recipe, device)
         if self.recipe.start_from:
             new = transfer.start_from(self.network, Path(self.recipe.start_from))
             say(f"started from {self.recipe.start_from}; {len(new)} tensors are new")
@@ -139,7 +141,7 @@ class Training:
             None,
         )
         if place.recipe != self.recipe.digest:
-            msg = f"The recipe has changed since {self.run.folder.name} began; start a new run without --resume."
+            msg = f"The recipe has changed since {self.run.folder.name} began; start anew without --resume."
             raise TrainingFailed(msg)
         self.place, self._resuming = place, True
         self.run.note(state="running")
@@ -229,7 +231,7 @@ class Training:
         )
 
     def _average(self, step: int) -> None:
-        """Move the average towards the weights; at the very start faster, so that it forgets the beginning."""
+        """Move the average towards the weights; faster at the start, so that it forgets the beginning."""
         if self.average is None:
             return
         stay = self.recipe.average
@@ -250,9 +252,14 @@ class Training:
         found, answers = validate.look(engine, self.drawer.films, self.drawer.pictures, stage.size)
         seen = sum(part.films for part in self.recipe.stages[: self.place.stage])
         seen += self.place.step * self.recipe.batch
-        line = {"stage": self.place.stage + 1, "size": stage.size, "seen": seen, "loss": round(self.place.loss, 4)}
+        line = {
+            "stage": self.place.stage + 1,
+            "size": stage.size,
+            "seen": seen,
+            "loss": round(self.place.loss, 4),
+        }
         line |= {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}
-        self.place.metrics.append({name: None for name in found} | line)
+        self.place.metrics.append(dict.fromkeys(found) | line)
         self.run.record(self.place.metrics)
         self.run.note(films=seen, **{name: line.get(name) for name in ("size", *found)})
         self._say(", ".join(f"{name} {value}" for name, value in line.items()))
@@ -277,16 +284,16 @@ class Training:
         self._saved_at = time.monotonic()
 
 
-def _network(recipe: Recipe) -> torch.nn.Module:
+def _network(recipe: Recipe, device: torch.device) -> torch.nn.Module:
     network = build(recipe.architecture, len(CLASSES) + 1)
     if recipe.dropout:
         head = network.get_submodule("class_layers")
-        assert isinstance(head, torch.nn.Sequential)
-        # before the last layer, without parameters: the weights keep their names
+        # before the last layers, without parameters: the weights keep their names
         head.register_forward_pre_hook(
             lambda module, inputs: torch.nn.functional.dropout(inputs[0], recipe.dropout, module.training)
         )
-    return network
+    moved: torch.nn.Module = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 def _rate_share(stage: Stage, step: int, steps: int) -> float:

@@ -45,7 +45,9 @@ def translated(state: Tensors) -> Tensors:
     """Return tensors by MONAI's names, whether they came with those or with torchvision's."""
     renamed = {_TORCHVISION.sub(r"\1.layers.\2.", name): value for name, value in state.items()}
     return {
-        name.replace("classifier.", "class_layers.out."): value.float() if value.is_floating_point() else value
+        name.replace("classifier.", "class_layers.out."): value.float()
+        if value.is_floating_point()
+        else value
         for name, value in renamed.items()
     }
 

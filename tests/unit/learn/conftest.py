@@ -59,7 +59,9 @@ def make_recipe(tmp_path: Path) -> Callable[..., Path]:
     def make(name: str = "tiny", extra: str = "", stages: str = "", **lines: object) -> Path:
         top = {"name": f'"{name}"', "about": '"a test"', "batch": 8, "validate_every": 16, "seed": 3} | lines
         classes = "\n".join(f"{label} = {{ share = 0.12 }}" for label in LABELS)
-        steps = stages or "".join(f"[[stages]]\nsize = 32\nfilms = {films}\nrate = 0.001\n" for films in (32, 16))
+        steps = stages or "".join(
+            f"[[stages]]\nsize = 32\nfilms = {films}\nrate = 0.001\n" for films in (32, 16)
+        )
         text = "\n".join(f"{key} = {value}" for key, value in top.items())
         path = tmp_path / f"{name}.toml"
         path.write_text(f"{text}\n{steps}\n[classes]\n{classes}\n{extra}\n")

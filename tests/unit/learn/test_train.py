@@ -196,6 +196,8 @@ def test_a_wrong_recipe_names_the_key(tmp_path, make_recipe):
         find_recipe("nowhere")
 
 
-@pytest.mark.parametrize("path", sorted(find_recipe("chest").parent.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(find_recipe("chest").parent.glob("*.toml")), ids=lambda path: path.stem
+)
 def test_every_shipped_recipe_can_be_read(path):
     assert read_recipe(path).name == path.stem
