@@ -59,7 +59,7 @@ class Arrival:
 class Intake:
     """Takes objects from every door; `accept` answers only for what is durable. Thread-safe."""
 
-    def __init__(  # noqa: PLR0917 - the parts of one whole, wired in one place
+    def __init__(
         self,
         db: Database,
         queue: Queue,
@@ -96,16 +96,16 @@ class Intake:
             arrival = Arrival(header, file.digest, file.size, file.publish(), sender)
         except Refused as refused:
             file.discard()
-            return self._refuse(refused.verdict, sender)
+            return self.refuse(refused.verdict, sender)
         except OSError as error:
             file.discard()
             reason = f"The spool can't be read ({os.strerror(error.errno or 0)}); send again later."
-            return self._refuse(Verdict(Status.LATER, reason), sender)
+            return self.refuse(Verdict(Status.LATER, reason), sender)
         verdict = self._commits.commit(arrival)
         if not verdict.stored:
             # The file stays: another association may have committed the same bytes under this very name.
             # A start-up scan removes what no row names.
-            return self._refuse(verdict, sender)
+            return self.refuse(verdict, sender)
         if verdict.sentence:
             self.refusals.note(sender, sender.channel, "quarantined", verdict.sentence)
         if verdict.study_id is not None:
@@ -114,6 +114,7 @@ class Intake:
                 listener(stored)
         return verdict
 
-    def _refuse(self, verdict: Verdict, sender: Sender) -> Verdict:
+    def refuse(self, verdict: Verdict, sender: Sender) -> Verdict:
+        """Note a refusal and return it."""
         self.refusals.note(sender, sender.channel, f"0x{verdict.status:04X}", verdict.sentence)
         return verdict

@@ -183,7 +183,9 @@ class Listener:
                     max_connections=self._config.max_associations + _SPARE_SEATS,
                 )
                 self._ae._servers.append(server)  # type: ignore[arg-type]
-                threading.Thread(target=server.serve_forever, args=(_POLL,), name="listener", daemon=True).start()
+                threading.Thread(
+                    target=server.serve_forever, args=(_POLL,), name="listener", daemon=True
+                ).start()
             else:
                 made = self._ae.start_server(address, block=False, ssl_context=tls, evt_handlers=handlers)
                 assert made is not None

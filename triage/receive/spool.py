@@ -178,7 +178,7 @@ class SpoolFile:
 
     @property
     def relative(self) -> str:
-        """The path below the spool folder under which the file is published: a hash, never a sender's word."""
+        """The published path below the spool folder: a hash, never a sender's word."""
         name = hashlib.sha256(
             f"{self.claim.sop_instance_uid}\0{self.claim.transfer_syntax_uid}\0{self.digest}".encode()
         ).hexdigest()

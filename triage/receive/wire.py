@@ -1,4 +1,4 @@
-"""The few bytes of DIMSE and the upper layer that the fast path reads and writes itself (PS3.7 9.3, PS3.8 9.3)."""
+"""The few bytes of DIMSE and the upper layer that the fast path handles itself (PS3.7 9.3, PS3.8 9.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accepting connections and serving associations, without polling and without blocking the accepting thread."""
+"""Accepting connections and serving associations: no polling, and nothing that blocks the accepting thread."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class FastServer(ThreadedAssociationServer):
 
     request_queue_size = 128
 
-    def __init__(  # noqa: PLR0917 - the signature that `AE.make_server` calls
+    def __init__(
         self,
         ae: Any,
         address: Any,

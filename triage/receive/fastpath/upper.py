@@ -129,7 +129,7 @@ class FastDul(DULServiceProvider):
         self.assoc._kill = True
         self._kill_thread = True
         # Whoever waits for a request that can't come any more must not wait for its time-out.
-        self.to_user_queue.put(None)
+        self.to_user_queue.put(None)  # type: ignore[arg-type]
         self._connection_lost()
 
     def _connection_lost(self) -> None:
