@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 from pynetdicom import AE
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from triage import RESEARCH_USE, app, samples
 from triage.domain.study import StudyState
 from triage.errors import PeerUnreachable
 from triage.settings import Settings, load_policy
-from triage.store import accounts, entries
+from triage.store import accounts, entries, policies
 from triage.store.database import Database
 from triage.store.tables import Entry, FilmAssessmentRow, Study
 
@@ -31,15 +33,14 @@ _PATIENCE = 600.0  # seconds until the demonstration stops waiting for the last 
 
 def demo_settings(folder: Path, web_port: int, dicom_port: int) -> Settings:
     """Return the settings of the demonstration: its own folder, loopback, studies complete quickly."""
-    return Settings.model_validate(
-        {
-            "site": {"name": "demonstration", "data_dir": folder},
-            "listener": {"port": dicom_port},
-            "study": {"quiet_seconds": 2},
-            "spool": {"low_water_mb": 256},
-            "web": {"port": web_port},
-        }
-    )
+    sections: dict[str, Any] = {
+        "site": {"name": "demonstration", "data_dir": folder},
+        "listener": {"port": dicom_port},
+        "study": {"quiet_seconds": 2},
+        "spool": {"low_water_mb": 256},
+        "web": {"port": web_port},
+    }
+    return Settings(**sections)
 
 
 def run(folder: Path, web_port: int, dicom_port: int, console: Console) -> app.Service:
@@ -95,8 +96,8 @@ def _show(service: app.Service, films: Sequence[samples.Sample], console: Consol
         draw()
 
 
-def _draw_and_check(draw: object, db: Database, progress: Progress, task: object) -> bool:
-    draw()  # type: ignore[operator]
+def _draw_and_check(draw: Callable[[], None], db: Database, progress: Progress, task: TaskID) -> bool:
+    draw()
     total = next(t.total for t in progress.tasks if t.id == task)
     return total is not None and _settled(db) >= total
 
@@ -129,16 +130,17 @@ def _table(db: Database) -> Table:
     with db.read() as session:
         for number, (entry, study) in enumerate(entries.waiting(session, _ROWS), start=1):
             urgent = "STAT " if entry.band == 0 else ""
-            reason = next((t["sentence"] for t in entry.terms if t["used"]), "in order of arrival")
+            ranking = entries.ranking_of(entry, policies.by_version(session, entry.policy))
+            reason = next(iter(ranking.reasons), "in order of arrival")
             table.add_row(
                 str(number), study.patient_name, study.state.value, _finding(session, entry), urgent + reason
             )
     return table
 
 
-def _finding(session: object, entry: Entry) -> str:
+def _finding(session: Session, entry: Entry) -> str:
     query = select(FilmAssessmentRow).where(FilmAssessmentRow.study_id == entry.study_id)
-    rows = session.scalars(query).all()  # type: ignore[attr-defined]
+    rows = session.scalars(query).all()
     judged = [row for row in rows if row.any_disease is not None]
     if not judged:
         return rows[0].outcome.value if rows else ""

@@ -71,7 +71,7 @@ def diff(
 
     policy = settings.read_policy(file)
     with open_database(config).read() as session:
-        moves = policy_change.compare(session, policy)
+        moves = policy_change.compare(session, policy, datetime.now(UTC))
     shown = [m for m in moves if everything or m.before != m.after or m.advance_before != m.advance_after]
     if as_json:
         print_json(

@@ -264,7 +264,7 @@ def rank(inputs: Inputs, policy: Policy) -> Ranking:
 
 
 def place(standing: Standing, policy: Policy) -> Ranking:
-    """Return the place that `rank` gives, from what is kept with the entry: no film need be looked at again."""
+    """Return the place that `rank` gives, from what is kept with the entry: no film is looked at again."""
     shares = [(ground.name, ground.share) for ground in standing.grounds]
     pins = [pin.minutes for pin in standing.pins]
     advance = timedelta(microseconds=advance_micros(shares, pins, standing.aged_out, policy))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, literal_column, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, func, literal_column, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from triage.domain.entry import ENTRY, EntryState, EntryStep
 from triage.domain.policy import Policy
-from triage.domain.priority import Inputs, Pin, Ranking, rank
+from triage.domain.priority import Ground, Inputs, Pin, Ranking, Standing, place, standing_of
 from triage.errors import Conflict
 from triage.store import assessments, orders
 from triage.store.database import announce
@@ -19,7 +19,7 @@ from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Study
 from triage.store.types import from_micros, to_micros
 
 
-def pins_of(entry: Entry) -> tuple[Pin, ...]:
+def pins_of(entry: Entry | Row[Any]) -> tuple[Pin, ...]:
     """Return a reader's shifts of an entry."""
     return tuple(Pin(p["minutes"], p["reason"], p["by"], from_micros(p["at"])) for p in entry.pins)
 
@@ -43,31 +43,58 @@ def inputs_of(session: Session, study: Study, entry: Entry | None) -> tuple[Inpu
     return inputs, film
 
 
-def columns(ranking: Ranking, inputs: Inputs, policy: Policy) -> dict[str, Any]:
-    """Return what a ranking writes into an entry's row."""
+def columns(inputs: Inputs, film: FilmAssessmentRow | None, policy: Policy) -> dict[str, Any]:
+    """Return what a ranking writes into an entry's row: the key, and what the key was made of."""
+    standing = standing_of(inputs)
+    ranking = place(standing, policy)
     return {
         "band": ranking.key.band,
         "effective_at": ranking.key.effective_at,
         "due_at": ranking.due_at,
         "urgency": inputs.urgency,
         "advance_micros": ranking.advance // timedelta(microseconds=1),
-        "terms": [
-            {"name": t.name, "sentence": t.sentence, "minutes": t.minutes, "used": t.used}
-            for t in ranking.terms
-        ],
+        "standing": {"due": standing.due, "grounds": [[g.name, g.said, g.share] for g in standing.grounds]},
+        "answer": _answer(film),
         "policy": policy.version,
     }
+
+
+def _answer(film: FilmAssessmentRow | None) -> dict[str, Any]:
+    if film is None:
+        return {}
+    shown = ("finding", "probability", "state")
+    return {
+        "outcome": film.outcome.value,
+        "any_disease": film.any_disease,
+        "model": film.model,
+        "findings": [{name: finding[name] for name in shown} for finding in film.findings],
+        "sentence": film.sentence,
+    }
+
+
+def ranking_of(entry: Entry | Row[Any], policy: Policy) -> Ranking:
+    """Return the place of a stored entry under a policy; with the entry's own policy it is the stored key."""
+    kept = entry.standing
+    standing = Standing(
+        study_uid=entry.study_uid,
+        arrived_at=entry.arrived_at,
+        urgency=entry.urgency,
+        grounds=tuple(Ground(*ground) for ground in kept.get("grounds", ())),
+        due=kept.get("due", "other"),
+        pins=pins_of(entry),
+        aged_out=entry.aged_out,
+    )
+    return place(standing, policy)
 
 
 def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:
     """Give a study its place in the list; called with the first image, before anything is assessed."""
     inputs, film = inputs_of(session, study, None)
-    ranking = rank(inputs, policy)
     entry = Entry(
         study_id=study.id,
         study_uid=study.study_uid,
         arrived_at=study.arrived_at,
-        **columns(ranking, inputs, policy),
+        **columns(inputs, film, policy),
     )
     session.add(entry)
     session.flush()
@@ -87,9 +114,12 @@ def rerank(
     if entry is None or entry.state in (EntryState.READ, EntryState.WITHDRAWN):
         return False
     inputs, film = inputs_of(session, study, entry)
-    wanted = columns(rank(inputs, policy), inputs, policy)
+    wanted = columns(inputs, film, policy)
     if all(getattr(entry, name) == value for name, value in wanted.items()):
         return False
+    if entry.due_at != wanted["due_at"]:
+        # Another due time: whoever was warned of the old one is warned of the new one.
+        wanted |= {"due_warned": False, "due_breached": False}
     guarded_update(session, entry, entry.state, wanted)
     record(session, entry, verb, now, cause=cause, actor=actor, model=film.model if film else "")
     return True
@@ -166,19 +196,30 @@ def record(
     announce(session, "list")
 
 
-#: Written out, not bound: the partial index is only certain to serve a literal.
-WAITING: ColumnElement[bool] = literal_column("entry.state = 'waiting'")
+def in_state(state: EntryState) -> ColumnElement[bool]:
+    """Return the condition written out, not bound: a partial index is only certain to serve a literal."""
+    return literal_column(f"entry.state = '{state.value}'")
 
 
-def waiting(
-    session: Session, limit: int, after: tuple[int, datetime, datetime, str] | None = None
-) -> Sequence[tuple[Entry, Study]]:
-    """Return a page of the reading order, from the key `after` on (exclusive)."""
-    query = select(Entry, Study).join(Study, Study.id == Entry.study_id).where(WAITING)
+WAITING = in_state(EntryState.WAITING)
+
+
+Place = tuple[int, datetime, datetime, str]
+Q = TypeVar("Q", bound="Select[*tuple[Any, ...]]")
+
+
+def in_reading_order(query: Q, limit: int, after: Place | None = None) -> Q:
+    """Return a query of entries narrowed to a page of the waiting list, from the key `after` on (exclusive)."""
+    query = query.where(WAITING)
     if after is not None:
         key = tuple_(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
         query = query.where(key > tuple_(*(_bound(part) for part in after)))
-    query = query.order_by(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid).limit(limit)
+    return query.order_by(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid).limit(limit)
+
+
+def waiting(session: Session, limit: int, after: Place | None = None) -> Sequence[tuple[Entry, Study]]:
+    """Return a page of the reading order, from the key `after` on (exclusive)."""
+    query = in_reading_order(select(Entry, Study).join(Study, Study.id == Entry.study_id), limit, after)
     return [(row[0], row[1]) for row in session.execute(query)]
 
 
@@ -186,7 +227,7 @@ def _bound(part: int | datetime | str) -> Any:
     return literal_column(str(to_micros(part))) if isinstance(part, datetime) else part
 
 
-def position(session: Session, entry: Entry) -> int | None:
+def position(session: Session, entry: Entry | Row[Any]) -> int | None:
     """Return an entry's place, 1 for the first; None when it does not wait."""
     if entry.state is not EntryState.WAITING:
         return None
@@ -194,14 +235,3 @@ def position(session: Session, entry: Entry) -> int | None:
     own = (entry.band, entry.effective_at, entry.arrived_at, entry.study_uid)
     before = select(func.count()).select_from(Entry).where(WAITING, key < tuple_(*(_bound(p) for p in own)))
     return (session.scalar(before) or 0) + 1
-
-
-def by_state(
-    session: Session, states: Sequence[EntryState], limit: int, before_id: int | None = None
-) -> Sequence[tuple[Entry, Study]]:
-    """Return entries in the given states, newest study first."""
-    query = select(Entry, Study).join(Study, Study.id == Entry.study_id).where(Entry.state.in_(states))
-    if before_id is not None:
-        query = query.where(Entry.study_id < before_id)
-    query = query.order_by(Entry.study_id.desc()).limit(limit)
-    return [(row[0], row[1]) for row in session.execute(query)]

@@ -23,6 +23,15 @@ def active_row(session: Session) -> PolicyRow | None:
     return session.scalars(select(PolicyRow).order_by(PolicyRow.id.desc()).limit(1)).first()
 
 
+def by_version(session: Session, version: str) -> Policy:
+    """Return the policy that was in force under a version, as entries name it; else the one in force now."""
+    query = select(PolicyRow).where(PolicyRow.version == version).order_by(PolicyRow.id.desc()).limit(1)
+    row = session.scalars(query).first()
+    if row is not None:
+        return Policy.from_mapping(row.content)
+    return Policy() if Policy().version == version else active(session)
+
+
 def activate(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRow:
     """Record that `policy` is in force from now on; the caller re-ranks in the same transaction."""
     row = PolicyRow(

@@ -63,6 +63,16 @@ class Study(Base):
     """One study: whose it is, and how far the pipeline is with its present version."""
 
     __tablename__ = "study"
+    __table_args__ = (
+        # What a person must look at, because no model did.
+        Index(
+            "ix_study_unjudged",
+            "id",
+            sqlite_where=text("state IN ('not_evaluated', 'failed')"),
+            postgresql_where=text("state IN ('not_evaluated', 'failed')"),
+        ),
+        Index("ix_study_patient_id", "patient_id"),
+    )
     id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
     study_uid: Mapped[str] = mapped_column(String(64), unique=True)
     patient_id: Mapped[str] = mapped_column(String(256), default="")
@@ -196,6 +206,16 @@ class Entry(Base):
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),
+        *(
+            Index(
+                f"ix_entry_{state}",
+                "study_id",
+                sqlite_where=text(f"state = '{state}'"),
+                postgresql_where=text(f"state = '{state}'"),
+            )
+            for state in ("claimed", "read", "withdrawn")
+        ),
+        Index("ix_entry_read_at", "read_at"),
     )
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True, autoincrement=False)
     study_uid: Mapped[str] = mapped_column(String(64), unique=True)
@@ -206,8 +226,10 @@ class Entry(Base):
     due_at: Mapped[datetime]
     urgency: Mapped[Urgency] = mapped_column(EnumText(Urgency), default=Urgency.ROUTINE)
     advance_micros: Mapped[int] = mapped_column(BigInteger, default=0)
-    #: [{"name", "sentence", "minutes", "used"}]: the terms that add up to the advance.
-    terms: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    #: {"due", "grounds": [[name, said, share]]}: what a policy weighs; empty until ranked by this version.
+    standing: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
+    #: What the deciding film said, as the list shows it; empty while nothing was said.
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
     #: [{"minutes", "reason", "by", "at"}]
     pins: Mapped[list[Any]] = mapped_column(JSON, default=list)
     aged_out: Mapped[bool] = mapped_column(default=False)
@@ -258,6 +280,8 @@ class Order(Base):
     accession_number: Mapped[str] = mapped_column(String(64), default="")
     study_uid: Mapped[str] = mapped_column(String(64), default="", index=True)
     patient_id: Mapped[str] = mapped_column(String(256), default="")
+    patient_id_issuer: Mapped[str] = mapped_column(String(256), default="", server_default="")
+    patient_birth_date: Mapped[str] = mapped_column(String(16), default="", server_default="")
     patient_name: Mapped[str] = mapped_column(Text, default="")
     description: Mapped[str] = mapped_column(Text, default="")
     urgency: Mapped[Urgency] = mapped_column(EnumText(Urgency), default=Urgency.ROUTINE)
@@ -265,6 +289,19 @@ class Order(Base):
     #: `rest`, `hl7`, `mwl`.
     source: Mapped[str] = mapped_column(String(20))
     received_at: Mapped[datetime]
+
+
+class Message(Base):
+    """An HL7 message that was answered: the same control ID again gets the same answer and does nothing."""
+
+    __tablename__ = "message"
+    __table_args__ = (UniqueConstraint("sender", "control_id"),)
+    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    sender: Mapped[str] = mapped_column(String(200))
+    control_id: Mapped[str] = mapped_column(String(200))
+    at: Mapped[datetime] = mapped_column(index=True)
+    #: AA or AE; a message that was refused as a whole (AR) is not kept.
+    answer: Mapped[str] = mapped_column(String(2))
 
 
 class Result(Base):

@@ -63,7 +63,7 @@ def release(
     *,
     anyone: bool = False,
 ) -> None:
-    """Give a claimed entry back to the list, at its old place; `anyone` lets an administrator break a claim."""
+    """Give a claimed entry back to its old place; `anyone` lets an administrator break a claim."""
     entry, study = _entry(session, study_uid, revision)
     _own(entry, actor, anyone)
     cause = "" if entry.claimed_by == actor else f"claim of {entry.claimed_by} broken"

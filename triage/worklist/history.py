@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from triage.domain.entry import EntryState
 from triage.errors import TriageError
-from triage.store.tables import EntryEvent, PolicyRow, Study
+from triage.store import entries
+from triage.store.tables import Entry, EntryEvent, PolicyRow, Study
 
 
 class BadTime(TriageError):
@@ -42,18 +43,11 @@ def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:
 
     Each row names the model and policy that had put it there.
     """
-    last = (
-        select(func.max(EntryEvent.id).label("id"))
-        .where(EntryEvent.at <= moment)
-        .group_by(EntryEvent.study_id)
-        .subquery()
-    )
     event = aliased(EntryEvent)
     query = (
         select(event, Study)
-        .join(last, last.c.id == event.id)
         .join(Study, Study.id == event.study_id)
-        .where(event.state == EntryState.WAITING)
+        .where(event.id.in_(_last_events(moment)), event.state == EntryState.WAITING)
         .order_by(event.band, event.effective_at, event.arrived_at, Study.study_uid)
         .limit(limit)
     )
@@ -71,6 +65,22 @@ def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:
         ],
         "next_cursor": None,
     }
+
+
+def _last_events(moment: datetime) -> Select[tuple[int | None]]:
+    """Return the newest event by then of each entry that may have waited: those read before are left out."""
+    unread = [
+        select(Entry.study_id).where(entries.in_state(state), Entry.arrived_at <= moment)
+        for state in (EntryState.WAITING, EntryState.CLAIMED, EntryState.WITHDRAWN)
+    ]
+    candidates = union_all(*unread, select(Entry.study_id).where(Entry.read_at > moment)).subquery()
+    last = (
+        select(func.max(EntryEvent.id))
+        .where(EntryEvent.study_id == candidates.c.study_id, EntryEvent.at <= moment)
+        .correlate(candidates)
+        .scalar_subquery()
+    )
+    return select(last).select_from(candidates)
 
 
 def _models(session: Session, study_ids: list[int], moment: datetime) -> dict[int, str]:

@@ -10,11 +10,12 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Row, Select, literal_column, select
 from sqlalchemy.orm import Session
 
 from triage.domain.entry import EntryState
 from triage.domain.finding import Outcome
+from triage.domain.policy import Policy
 from triage.domain.study import StudyState
 from triage.errors import TriageError, UnknownStudy
 from triage.store import assessments, entries, instances, orders, policies, results, studies
@@ -59,56 +60,100 @@ def page(
     """
     limit = max(1, min(limit, MAX_LIMIT))
     first, rows, after = _rows(session, status, limit, cursor)
-    films = _deciding_films(session, [study.id for _, study in rows])
-    items = [
-        _item(entry, study, films.get(study.id, ()), now, first + n if first else None)
-        for n, (entry, study) in enumerate(rows)
-    ]
     return {
         "generated_at": _time(now),
         "policy": policies.active(session).version,
-        "items": items,
+        "items": items(session, rows, now, first),
         "next_cursor": after,
     }
 
 
+#: What a row of the list shows, in one query; `study_*` where both tables have the name.
+_ROW = (
+    Entry.study_id,
+    Entry.study_uid,
+    Entry.state,
+    Entry.claimed_by,
+    Entry.arrived_at,
+    Entry.due_at,
+    Entry.read_at,
+    Entry.band,
+    Entry.effective_at,
+    Entry.advance_micros,
+    Entry.urgency,
+    Entry.standing,
+    Entry.answer,
+    Entry.pins,
+    Entry.aged_out,
+    Entry.policy,
+    Entry.note,
+    Entry.revision,
+    Study.accession_number,
+    Study.patient_id,
+    Study.patient_name,
+    Study.patient_birth_date,
+    Study.patient_sex,
+    Study.description,
+    Study.version,
+    Study.state.label("study_state"),
+    Study.state_sentence,
+)
+
+
+def rows_of() -> Select[Any]:
+    """Return the query of the list's rows, to which a view adds its condition and order."""
+    return select(*_ROW).join(Study, Study.id == Entry.study_id)
+
+
+def items(session: Session, rows: Sequence[Row[Any]], now: datetime, first: int = 0) -> list[dict[str, Any]]:
+    """Return rows as the list shows them; `first` is the position of the first, 0 where they have none."""
+    known: dict[str, Policy] = {}
+    for row in rows:
+        if row.policy not in known:
+            known[row.policy] = policies.by_version(session, row.policy)
+    return [
+        _item(row, known[row.policy], now, first + number if first else None)
+        for number, row in enumerate(rows)
+    ]
+
+
 def _rows(
     session: Session, status: Status, limit: int, cursor: str | None
-) -> tuple[int, Sequence[tuple[Entry, Study]], str | None]:
+) -> tuple[int, Sequence[Row[Any]], str | None]:
     """Return the position of the first row (0 where positions mean nothing), the rows, the next cursor."""
     start = _decode(cursor)
     if status is Status.WAITING:
         key = None if start is None else _key(start["after"])
         first = 1 if start is None else int(start["position"])
-        found = entries.waiting(session, limit + 1, key)
+        found = session.execute(entries.in_reading_order(rows_of(), limit + 1, key)).all()
         rows = found[:limit]
         after = None
         if len(found) > limit:
-            last = rows[-1][0]
+            last = rows[-1]
             place = [last.band, to_micros(last.effective_at), to_micros(last.arrived_at), last.study_uid]
             after = _encode({"after": place, "position": first + limit})
         return first, rows, after
     before = None if start is None else int(start["before"])
     found = _others(session, status, limit + 1, before)
     rows = found[:limit]
-    after = _encode({"before": rows[-1][1].id}) if len(found) > limit else None
+    after = _encode({"before": rows[-1].study_id}) if len(found) > limit else None
     return 0, rows, after
 
 
-def _others(
-    session: Session, status: Status, limit: int, before: int | None
-) -> Sequence[tuple[Entry, Study]]:
-    query = select(Entry, Study).join(Study, Study.id == Entry.study_id)
+_UNJUDGED: ColumnElement[bool] = literal_column("study.state IN ('not_evaluated', 'failed')")
+
+
+def _others(session: Session, status: Status, limit: int, before: int | None) -> Sequence[Row[Any]]:
+    query = rows_of()
+    newest: Any = Entry.study_id
     if status is Status.NOT_EVALUATED:
-        unjudged = (StudyState.NOT_EVALUATED, StudyState.FAILED)
-        query = query.where(
-            Study.state.in_(unjudged), Entry.state.in_((EntryState.WAITING, EntryState.CLAIMED))
-        )
+        query = query.where(_UNJUDGED, Entry.state.in_((EntryState.WAITING, EntryState.CLAIMED)))
+        newest = Study.id
     elif status is not Status.ALL:
-        query = query.where(Entry.state == EntryState(status.value))
+        query = query.where(entries.in_state(EntryState(status.value)))
     if before is not None:
-        query = query.where(Entry.study_id < before)
-    return [(row[0], row[1]) for row in session.execute(query.order_by(Entry.study_id.desc()).limit(limit))]
+        query = query.where(newest < before)
+    return session.execute(query.order_by(newest.desc()).limit(limit)).all()
 
 
 def _encode(value: Mapping[str, Any]) -> str:
@@ -137,95 +182,48 @@ def _key(place: Sequence[Any]) -> tuple[int, datetime, datetime, str]:
     return int(band), from_micros(int(effective)), from_micros(int(arrived)), str(uid)
 
 
-def _deciding_films(session: Session, study_ids: Sequence[int]) -> dict[int, list[FilmAssessmentRow]]:
-    if not study_ids:
-        return {}
-    query = (
-        select(FilmAssessmentRow)
-        .join(Instance, Instance.id == FilmAssessmentRow.instance_id)
-        .where(FilmAssessmentRow.study_id.in_(study_ids), Instance.current)
-        .order_by(FilmAssessmentRow.id)
-    )
-    found: dict[int, list[FilmAssessmentRow]] = {}
-    for row in session.scalars(query):
-        found.setdefault(row.study_id, []).append(row)
-    return found
-
-
 def _time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-_OUTCOME_ORDER = {
-    Outcome.POSITIVE: 3,
-    Outcome.UNDETERMINED: 2,
-    Outcome.NEGATIVE: 1,
-    Outcome.NOT_EVALUATED: 0,
-}
-
-
-def _assessment(study: Study, films: Sequence[FilmAssessmentRow]) -> dict[str, Any]:
-    newest = {row.instance_id: row for row in films}
-    worst = max(
-        newest.values(), key=lambda r: (_OUTCOME_ORDER[r.outcome], r.any_disease or 0.0), default=None
-    )
-    shown: dict[str, Any] = {
-        "state": study.state.value,
-        "outcome": None,
-        "any_disease": None,
-        "model": None,
-        "findings": [],
+def _assessment(state: StudyState, sentence: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    unjudged = state in (StudyState.NOT_EVALUATED, StudyState.FAILED)
+    return {
+        "state": state.value,
+        "outcome": Outcome.NOT_EVALUATED.value if unjudged else answer.get("outcome"),
+        "any_disease": answer.get("any_disease"),
+        "model": answer.get("model"),
+        "findings": answer.get("findings", []),
+        "sentence": sentence or answer.get("sentence", ""),
     }
-    if worst is not None:
-        shown |= {
-            "outcome": worst.outcome.value,
-            "any_disease": worst.any_disease,
-            "model": worst.model,
-            "findings": [
-                {"finding": f["finding"], "probability": f["probability"], "state": f["state"]}
-                for f in worst.findings
-            ],
-        }
-    if study.state in (StudyState.NOT_EVALUATED, StudyState.FAILED):
-        shown["outcome"] = Outcome.NOT_EVALUATED.value
-    shown["sentence"] = study.state_sentence or (worst.sentence if worst is not None else "")
-    return shown
 
 
-def reasons(terms: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the sentences of the stored terms that made the place, most weighty first."""
-    used = [term for term in terms if term["used"] and term["minutes"]]
-    return [term["sentence"] for term in sorted(used, key=lambda term: -abs(term["minutes"]))]
-
-
-def _item(
-    entry: Entry, study: Study, films: Sequence[FilmAssessmentRow], now: datetime, position: int | None
-) -> dict[str, Any]:
+def _item(row: Row[Any], policy: Policy, now: datetime, position: int | None) -> dict[str, Any]:
     return {
         "position": position,
-        "study_instance_uid": study.study_uid,
-        "accession_number": study.accession_number,
+        "study_instance_uid": row.study_uid,
+        "accession_number": row.accession_number,
         "patient": {
-            "id": study.patient_id,
-            "name": study.patient_name,
-            "birth_date": study.patient_birth_date,
-            "sex": study.patient_sex,
+            "id": row.patient_id,
+            "name": row.patient_name,
+            "birth_date": row.patient_birth_date,
+            "sex": row.patient_sex,
         },
-        "status": entry.state.value,
-        "claimed_by": entry.claimed_by,
-        "arrived_at": _time(entry.arrived_at),
-        "due_at": _time(entry.due_at),
-        "waited_seconds": max(0, int(((entry.read_at or now) - entry.arrived_at).total_seconds())),
-        "band": entry.band,
-        "effective_at": _time(entry.effective_at),
-        "advance_minutes": entry.advance_micros / 60_000_000,
-        "urgency": entry.urgency.value,
-        "assessment": _assessment(study, films),
-        "reasons": reasons(entry.terms),
-        "description": study.description,
-        "note": entry.note,
-        "version": study.version,
-        "revision": entry.revision,
+        "status": row.state.value,
+        "claimed_by": row.claimed_by,
+        "arrived_at": _time(row.arrived_at),
+        "due_at": _time(row.due_at),
+        "waited_seconds": max(0, int(((row.read_at or now) - row.arrived_at).total_seconds())),
+        "band": row.band,
+        "effective_at": _time(row.effective_at),
+        "advance_minutes": row.advance_micros / 60_000_000,
+        "urgency": row.urgency.value,
+        "assessment": _assessment(row.study_state, row.state_sentence, row.answer),
+        "reasons": list(entries.ranking_of(row, policy).reasons),
+        "description": row.description,
+        "note": row.note,
+        "version": row.version,
+        "revision": row.revision,
     }
 
 
@@ -240,7 +238,8 @@ def study(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
     entry = session.get(Entry, row.id)
     shown: dict[str, Any]
     if entry is not None:
-        shown = _item(entry, row, list(films.values()), now, entries.position(session, entry))
+        [shown] = items(session, session.execute(rows_of().where(Entry.study_id == row.id)).all(), now)
+        shown["position"] = entries.position(session, entry)
     else:
         # Objects that are no radiographs are kept, but have no place in the reading list.
         shown = {
@@ -248,7 +247,7 @@ def study(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
             "study_instance_uid": row.study_uid,
             "accession_number": row.accession_number,
             "status": None,
-            "assessment": _assessment(row, []),
+            "assessment": _assessment(row.state, row.state_sentence, {}),
         }
     shown["completed_by"] = row.completed_by.value if row.completed_by else None
     shown["instances"] = [
@@ -327,6 +326,8 @@ def why(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
     if entry is None:
         msg = "This study has no radiograph and so no place in the reading list."
         raise UnknownStudy(msg)
+    policy = policies.by_version(session, entry.policy)
+    ranking = entries.ranking_of(entry, policy)
     return {
         "study_instance_uid": study_uid,
         "position": entries.position(session, entry),
@@ -335,8 +336,11 @@ def why(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
         "arrived_at": _time(entry.arrived_at),
         "effective_at": _time(entry.effective_at),
         "advance_minutes": entry.advance_micros / 60_000_000,
-        "terms": list(entry.terms),
-        "reasons": reasons(entry.terms),
+        "terms": [
+            {"name": t.name, "sentence": t.sentence, "minutes": t.minutes, "used": t.used}
+            for t in ranking.terms
+        ],
+        "reasons": list(ranking.reasons),
         "due_at": _time(entry.due_at),
         "waited_seconds": max(0, int((now - entry.arrived_at).total_seconds())),
         "policy": entry.policy,

@@ -122,7 +122,7 @@ def return_idle(session: Session, now: datetime, idle: timedelta) -> int:
     query = (
         select(Entry, Study)
         .join(Study, Study.id == Entry.study_id)
-        .where(Entry.state == EntryState.CLAIMED, Entry.claim_seen_at < now - idle)
+        .where(entries.in_state(EntryState.CLAIMED), Entry.claim_seen_at < now - idle)
     )
     rows = session.execute(query).all()
     for entry, study in rows:

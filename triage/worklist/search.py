@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_
 from sqlalchemy.orm import Session
 
 from triage.domain.entry import EntryState
@@ -19,7 +19,7 @@ def search(session: Session, text: str, now: datetime, limit: int = 50) -> list[
 
     Unread ones come first, in reading order; then read ones, newest first.
     """
-    query = select(Entry, Study).join(Study, Study.id == Entry.study_id)
+    query = listing.rows_of()
     words = text.replace(",", " ").replace("^", " ").split()
     if not words:
         return []
@@ -28,12 +28,11 @@ def search(session: Session, text: str, now: datetime, limit: int = 50) -> list[
         query = query.where(or_(*(column.icontains(word, autoescape=True) for column in columns)))
     unread = Entry.state.in_((EntryState.WAITING, EntryState.CLAIMED))
     first = query.where(unread).order_by(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
-    found = [(row[0], row[1]) for row in session.execute(first.limit(limit))]
+    found = list(session.execute(first.limit(limit)))
     if len(found) < limit:
         rest = query.where(~unread).order_by(Entry.study_id.desc()).limit(limit - len(found))
-        found += [(row[0], row[1]) for row in session.execute(rest)]
-    films = listing._deciding_films(session, [study.id for _, study in found])
-    return [
-        listing._item(entry, study, films.get(study.id, ()), now, entries.position(session, entry))
-        for entry, study in found
-    ]
+        found += session.execute(rest).all()
+    items = listing.items(session, found, now)
+    for row, item in zip(found, items, strict=True):
+        item["position"] = entries.position(session, row)
+    return items

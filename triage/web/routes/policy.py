@@ -53,7 +53,7 @@ def switch(
     policy = Policy.from_mapping(content)
     if dry_run:
         with web.parts.db.read() as session:
-            moves = policy_change.compare(session, policy)
+            moves = policy_change.compare(session, policy, web.parts.clock())
         moved = [
             {"study_instance_uid": m.study_uid, "before": m.before, "after": m.after, "reasons": m.reasons}
             for m in moves
