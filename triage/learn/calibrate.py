@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from triage.domain.finding import CLASSES, Finding
 from triage.learn.answers import Answers, softmax
@@ -27,6 +27,8 @@ FINDING_RECALL = 0.95
 FINDING_SPECIFICITY = 0.90
 #: Share of the frontal films of `val` that must pass the gate.
 GATE_RECALL = 0.998
+#: How far rare classes are lifted on `val`: 0 leaves them as common as they are, 1 makes all classes equal.
+BALANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,26 @@ def _likelihood(classes: Floats, codes: npt.NDArray[np.int64]) -> Floats:
     single = np.where(codes < len(CLASSES), codes, NORMAL)
     own = classes[np.arange(len(codes)), single]
     return np.where(codes == CODE_UNSPECIFIED, classes[:, BACTERIAL] + classes[:, VIRAL], own)
+
+
+def shift_of(films: Films, values: npt.NDArray[np.float32]) -> Floats:
+    """Return what to add to the class logits, float64 [6], so that the shares of the classes in training
+    do not decide the answer; the first, normal, stays.
+
+    The films of a class weigh together as much as their number to the power 1 - `BALANCE`.
+    """
+    codes = films.codes[films.frontal]
+    scores = values[films.frontal, : len(CLASSES)].astype(np.float64)
+    weights = np.bincount(codes)[codes].astype(np.float64) ** -BALANCE
+    weights /= weights.sum()
+
+    def loss(free: Floats) -> float:
+        likelihood = _likelihood(softmax(scores + np.concatenate([[0.0], free])), codes)
+        return float(-(weights * np.log(np.clip(likelihood, 1e-9, 1))).sum())
+
+    bounds = [(-3.0, 3.0)] * (len(CLASSES) - 1)
+    found = minimize(loss, np.zeros(len(CLASSES) - 1), method="L-BFGS-B", bounds=bounds)
+    return np.concatenate([[0.0], found.x])
 
 
 def gate_temperature_of(films: Films, values: npt.NDArray[np.float32]) -> float:

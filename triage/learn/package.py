@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from triage.assess.engine import open_engine
 from triage.assess.network import build
@@ -18,38 +18,20 @@ from triage.assess.prepare import PREPARATION
 from triage.assess.registry import CARD, WEIGHTS, Model, digest, load
 from triage.domain.finding import CLASSES, Finding
 from triage.errors import DataError, ModelRefused, TrainingFailed
-from triage.learn.answers import Infers, answers_of, logits
+from triage.learn.answers import answers_of, logits
 from triage.learn.cache import cache_dir, pictures
-from triage.learn.calibrate import Calibration, Limits, calibrate, gate_temperature_of, temperature_of
-from triage.learn.data import read_films
+from triage.learn.calibrate import (
+    Calibration,
+    Limits,
+    calibrate,
+    gate_temperature_of,
+    shift_of,
+    temperature_of,
+)
+from triage.learn.checkpoint import fill, read_tensors
+from triage.learn.data import Films, read_films
 
 _NEUTRAL = Calibration(1.0, 1.0, 0.5, Limits(0.2, 0.5), {finding: Limits(0.2, 0.5) for finding in Finding})
-
-
-def load_weights(path: Path, architecture: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file after checking that they are this architecture's.
-
-    Raises:
-        ModelRefused: the file is missing, is a pickle or anything but safetensors, or is of another
-            architecture.
-    """
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        msg = f"The weights {path} are not there."
-        raise ModelRefused(msg) from None
-    except (SafetensorError, OSError, ValueError):
-        msg = f"{path} is not a safetensors file; pickles are never loaded."
-        raise ModelRefused(msg) from None
-    network = build(architecture, len(CLASSES) + 1)
-    expected = {name: value.shape for name, value in network.state_dict().items()}
-    for name, shape in expected.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        if name not in state or state[name].shape != shape:
-            msg = f"{path} holds no weights of {architecture}: '{name}' is missing or has another shape."
-            raise ModelRefused(msg)
-    return state
 
 
 def package(
@@ -68,13 +50,14 @@ def package(
 
     Raises:
         DataError: the films can't be read or have no `val`.
-        ModelRefused: the weights are not of this architecture.
+        ModelRefused: the weights are missing, a pickle, or of another architecture.
         TrainingFailed: the disk has no room.
     """
-    state = load_weights(weights, architecture)
+    state = read_tensors(weights)
+    fill(build(architecture, len(CLASSES) + 1), state, weights, architecture)
     films = read_films(data)
-    val = np.flatnonzero(films.splits == "val")
-    if not len(val):
+    indices = np.flatnonzero(films.splits == "val")
+    if not len(indices):
         msg = f"{data} has no film in the split 'val', from which thresholds are taken."
         raise DataError(msg)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +71,13 @@ def package(
             "size": size,
         }
         _write_card(partial, facts, films.digest, _NEUTRAL)
-        opened = open_engine(load(partial), engine)
-        found = calibration_of(opened, data, size, cache)
-        _write_card(partial, facts, films.digest, found)
+        val = films.take(indices)
+        grey = pictures(films, cache_dir(cache))
+        values = logits(open_engine(load(partial), engine), grey, indices, size)
+        shift = shift_of(val, values)
+        values[:, :-1] += shift.astype(np.float32)
+        _write_weights(shifted(state, shift), partial / WEIGHTS)
+        _write_card(partial, facts, films.digest, calibration_of(val, values))
         load(partial)
         _put(partial, target)
     except OSError as error:
@@ -101,14 +88,26 @@ def package(
     return load(target)
 
 
-def calibration_of(engine: Infers, data: Path, size: int, cache: Path | None = None) -> Calibration:
-    """Return temperatures and thresholds of a model from the films of `val`."""
-    films = read_films(data)
-    indices = np.flatnonzero(films.splits == "val")
-    val = films.take(indices)
-    values = logits(engine, pictures(films, cache_dir(cache)), indices, size)
+def calibration_of(val: Films, values: npt.NDArray[np.float32]) -> Calibration:
+    """Return temperatures and thresholds from the logits [N, 7] of the films of `val`."""
     temperature, gate_temperature = temperature_of(val, values), gate_temperature_of(val, values)
     return calibrate(answers_of(val, values, temperature, gate_temperature), temperature, gate_temperature)
+
+
+def shifted(state: Mapping[str, torch.Tensor], shift: npt.NDArray[np.float64]) -> dict[str, torch.Tensor]:
+    """Return the weights with a shift of the class logits added to the bias of the last layer.
+
+    Raises:
+        ModelRefused: no tensor can be the bias of the last layer.
+    """
+    biases = [
+        name for name, tensor in state.items() if name.endswith(".bias") and tensor.shape == (len(shift) + 1,)
+    ]
+    if len(biases) != 1:
+        msg = "The weights have no single bias of the last layer, to which the shift of the classes is added."
+        raise ModelRefused(msg)
+    added = torch.from_numpy(np.append(shift, 0.0)).float()
+    return {**state, biases[0]: state[biases[0]].float() + added}
 
 
 def _write_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
