@@ -10,6 +10,7 @@ from typing import Any
 
 from triage.assess.engine import open_engine
 from triage.assess.registry import Model
+from triage.learn.bars import held_against
 from triage.learn.cache import cache_dir
 from triage.learn.data import Films, read_films
 from triage.learn.evaluate import evaluate
@@ -108,6 +109,8 @@ def card(model: Model, document: Mapping[str, Any], films: Films) -> str:
             "",
             *_groups(document),
             *_quality(document),
+            "",
+            *held_against(document),
             _CONFOUNDERS,
         ]
     )
