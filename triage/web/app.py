@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from triage import RESEARCH_USE, __version__
+from triage import __version__
 from triage.web import problems
 from triage.web.access import Gate, Needs
 from triage.web.context import Web
+from triage.web.describe import describer
 from triage.web.headers import SafeHeaders
 from triage.web.live import Live
 from triage.web.parts import Check, Parts
@@ -42,13 +43,12 @@ def build_app(parts: Parts) -> FastAPI:
     app = FastAPI(
         title="triage",
         version=__version__,
-        summary="A worklist triager for chest radiographs.",
-        description=RESEARCH_USE,
         lifespan=lifespan,
         openapi_url=None,
         redirect_slashes=False,
     )
     app.state.web = web
+    app.openapi = describer(app)  # type: ignore[method-assign]
     problems.install(app)
     for router in ALL:
         # The routes themselves, not a router within: `app.routes` is what the checks below walk through.

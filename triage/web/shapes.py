@@ -150,6 +150,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {**PROBLEMS[401], "description": "No such study."}}
 CHANGED: dict[int | str, dict[str, Any]] = {
+    400: {**PROBLEMS[401], "description": "The body can't be read, or a value is out of its bounds."},
     409: {**PROBLEMS[401], "description": "Somebody else was first, or the state has no such step."},
     412: {**PROBLEMS[401], "description": "If-Match names an older revision."},
     413: {**PROBLEMS[401], "description": "The body is larger than a megabyte."},

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from triage.store.accounts import Principal, Role
 from triage.web.access import needs, web_of
+from triage.web.shapes import PROBLEMS
 
 router = APIRouter(prefix="/api/v1", tags=["worklist"])
 
@@ -16,7 +17,7 @@ router = APIRouter(prefix="/api/v1", tags=["worklist"])
 @router.get(
     "/events",
     summary="Server-sent events",
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={**PROBLEMS, 200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     response_class=StreamingResponse,
 )
 async def events(request: Request, _who: Annotated[Principal, Depends(needs(Role.VIEWER))]) -> Response:

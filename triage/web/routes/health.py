@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from triage.store.accounts import Role
 from triage.web.access import needs, web_of
 from triage.web.answers import json
+from triage.web.shapes import PROBLEMS
 
 router = APIRouter()
 
@@ -19,10 +22,16 @@ async def healthz() -> Response:
     return json({"status": "ok"})
 
 
+_UNREADY: dict[int | str, dict[str, Any]] = {503: {"description": "Something that is needed is missing."}}
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
 @router.get(
     "/readyz",
     tags=["service"],
     summary="Everything that it needs is there",
+    response_model=dict[str, Any],
+    responses={**PROBLEMS, **_UNREADY},
     dependencies=[Depends(needs(Role.VIEWER))],
 )
 def readyz(request: Request) -> Response:
@@ -34,7 +43,12 @@ def readyz(request: Request) -> Response:
 
 
 @router.get(
-    "/metrics", tags=["service"], summary="Metrics for Prometheus", dependencies=[Depends(needs(Role.VIEWER))]
+    "/metrics",
+    tags=["service"],
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    responses={**PROBLEMS, **_TEXT},
+    dependencies=[Depends(needs(Role.VIEWER))],
 )
 def metrics(request: Request) -> Response:
     """Give every metric in Prometheus' text form; none names a patient."""
@@ -43,7 +57,12 @@ def metrics(request: Request) -> Response:
 
 
 @router.get(
-    "/openapi.json", tags=["service"], summary="This description", dependencies=[Depends(needs(Role.VIEWER))]
+    "/openapi.json",
+    tags=["service"],
+    summary="This description",
+    response_model=dict[str, Any],
+    responses=PROBLEMS,
+    dependencies=[Depends(needs(Role.VIEWER))],
 )
 def openapi(request: Request) -> Response:
     """Describe every address of the API (OpenAPI 3.1)."""

@@ -48,6 +48,12 @@ def why(request: Request, uid: Uid, who: Viewer) -> Response:
     return json(shown)
 
 
+class PngResponse(Response):
+    """Says in the description that no JSON comes."""
+
+    media_type = "image/png"
+
+
 class _Kept:
     """The newest previews, so that a step through the list does not decode a film twice."""
 
@@ -90,7 +96,7 @@ def _film(session: Session, uid: str, sop_instance_uid: str | None) -> Instance:
 @router.get(
     "/{uid}/preview.png",
     summary="A small picture of the film, not for diagnosis",
-    response_class=Response,
+    response_class=PngResponse,
     responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 def preview(
