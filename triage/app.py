@@ -77,6 +77,8 @@ class Service:
         self._workers: list[Worker] = []
         self._web: Any = None
         self._listener: Any = None
+        self._intake: Any = None
+        self._completion: Any = None
         self._classifier: Any = None
         self._pool: Any = None
 
@@ -221,56 +223,78 @@ class Service:
         scheduler.start()
         self._stops.append(scheduler.stop)
 
-    def _start_receive(self) -> None:
-        from triage.receive.admission import PeerRule
-        from triage.receive.completion import Completion
-        from triage.receive.intake import Intake
-        from triage.receive.listener import Listener, ListenerConfig, TlsFiles
-        from triage.receive.recovery import recover
-        from triage.receive.refusals import RefusalLog
-        from triage.receive.spool import Spool
+    def _receiving(self) -> Any:
+        """Return what takes objects in, by whatever channel; made once."""
+        if self._intake is None:
+            from triage.receive.completion import Completion
+            from triage.receive.intake import Intake
+            from triage.receive.recovery import recover
+            from triage.receive.refusals import RefusalLog
+            from triage.receive.spool import Spool
 
-        s = self.settings
-        tls = s.listener.tls
+            s = self.settings
+            spool = Spool(
+                s.data_dir / "spool",
+                low_water_bytes=s.spool.low_water_mb << 20,
+                max_object_bytes=s.listener.max_object_mb << 20,
+            )
+            refusals = RefusalLog(self.db, self.clock)
+            self._intake = Intake(self.db, self.queue, spool, self.clock, policies.active, refusals)
+            self._completion = Completion(
+                self.db,
+                self.queue,
+                self.clock,
+                quiet=timedelta(seconds=s.study.quiet_seconds),
+                evidence={CompletedBy(name) for name in s.study.complete_on},
+            )
+            self._intake.on_stored(self._completion.stored)
+            recover(self.db, spool)
+            refusals.start()
+            self._stops.append(refusals.stop)
+            self._completion.start()
+            self._stops.append(self._completion.stop)
+        return self._intake
+
+    def _start_receive(self) -> None:
+        from triage.receive.listener import Listener
+
+        intake = self._receiving()
+        self._listener = Listener(self._listener_config(), intake, self._completion)
+        self._listener.start()
+        self._stops.append(self._listener.stop)
+
+    def _listener_config(self) -> Any:
+        from triage.receive.admission import PeerRule
+        from triage.receive.listener import ListenerConfig, TlsFiles
+
+        listener, tls = self.settings.listener, self.settings.listener.tls
         if (tls.certificate is None) != (tls.key is None):
             msg = "The listener's TLS needs both listener.tls.certificate and listener.tls.key."
             raise ConfigurationError(msg)
-        most = s.listener.max_object_mb << 20
-        spool = Spool(s.data_dir / "spool", low_water_bytes=s.spool.low_water_mb << 20, max_object_bytes=most)
-        refusals = RefusalLog(self.db, self.clock)
-        intake = Intake(self.db, self.queue, spool, self.clock, policies.active, refusals)
-        completion = Completion(
-            self.db,
-            self.queue,
-            self.clock,
-            quiet=timedelta(seconds=s.study.quiet_seconds),
-            evidence={CompletedBy(name) for name in s.study.complete_on},
-        )
-        intake.on_stored(completion.stored)
-        peers = tuple(
-            PeerRule(p.ae_title, p.host, p.tls_only, p.max_object_mb << 20, p.max_rate) for p in s.peer
-        )
-        config = ListenerConfig(
-            ae_title=s.listener.ae_title,
-            host=s.listener.host,
-            port=s.listener.port,
-            max_associations=s.listener.max_associations,
-            max_object_bytes=most,
-            check_called_ae=s.listener.check_called_ae,
-            network_timeout=s.listener.network_timeout_seconds,
-            tls=TlsFiles(tls.certificate, tls.key, tls.client_authorities, tls.port)
+        files = (
+            TlsFiles(tls.certificate, tls.key, tls.client_authorities, tls.port)
             if tls.certificate and tls.key
-            else None,
-            peers=peers,
+            else None
         )
-        self._listener = Listener(config, intake, completion)
-        recover(self.db, spool)
-        refusals.start()
-        self._stops.append(refusals.stop)
-        completion.start()
-        self._stops.append(completion.stop)
-        self._listener.start()
-        self._stops.append(self._listener.stop)
+        return ListenerConfig(
+            ae_title=listener.ae_title,
+            host=listener.host,
+            port=listener.port,
+            max_associations=listener.max_associations,
+            max_object_bytes=listener.max_object_mb << 20,
+            check_called_ae=listener.check_called_ae,
+            network_timeout=listener.network_timeout_seconds,
+            tls=files,
+            peers=tuple(
+                PeerRule(p.ae_title, p.host, p.tls_only, p.max_object_mb << 20, p.max_rate)
+                for p in self.settings.peer
+            ),
+        )
+
+    def _stow(self, content_type: str, account: str, host: str) -> Any:
+        from triage.receive.stow import StowRequest
+
+        return StowRequest(self._receiving(), content_type, account, host)
 
     def _start_web(self) -> None:
         from triage.assess.preview import previewer
@@ -278,6 +302,8 @@ class Service:
         from triage.web.server import WebServer
 
         web = self.settings.web
+        if Role.RECEIVE in self._roles:
+            self._receiving()
         application = build_app(
             Parts(
                 db=self.db,
@@ -288,6 +314,8 @@ class Service:
                 checks=(self._database_check, self._disk_check, self._model_check),
                 site=self.settings.site.name,
                 viewer_url=web.viewer_url,
+                # Only the process that tidies the spool writes into it.
+                stow=self._stow if Role.RECEIVE in self._roles else None,
             )
         )
         self._web = WebServer(application, web.host, web.port)
