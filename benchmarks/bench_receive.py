@@ -3,8 +3,8 @@
     python benchmarks/bench_receive.py [--quick] [--json] [--rounds N]
 
 Every contender writes to the same disk. Ours and Orthanc sync each file before they answer, ours has its rows
-committed too; storescp syncs nothing (it is the yardstick of what a copy costs). Each object is a study of its
-own. The sender prepares whole messages beforehand, so that it costs next to nothing.
+Every contender writes to the same disk. Ours and Orthanc sync each file before they answer, ours commits its
+rows too; storescp syncs nothing (it is the yardstick of what a copy costs). Each object is a study of its
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -54,7 +53,13 @@ class Message:
         study, instance = next_uid(), next_uid()
         pixels = os.urandom(1 << 20) * (rows * columns * 2 // (1 << 20) + 1)
         data = film(
-            {"Rows": rows, "Columns": columns, "StudyInstanceUID": study, "SeriesInstanceUID": study, "SOPInstanceUID": instance},
+            {
+                "Rows": rows,
+                "Columns": columns,
+                "StudyInstanceUID": study,
+                "SeriesInstanceUID": study,
+                "SOPInstanceUID": instance,
+            },
             pixels=pixels[: rows * columns * 2],
         )
         step = min(max_pdu, MAX_FRAGMENT) - 6
@@ -112,7 +117,9 @@ def cpu_seconds(process: psutil.Process) -> float:
     return total
 
 
-def store(contender: Contender, rows: int, columns: int, associations: int, each: int, *, reopen: bool = False) -> Run:
+def store(
+    contender: Contender, rows: int, columns: int, associations: int, each: int, *, reopen: bool = False
+) -> Run:
     """Send `each` objects over each of `associations`, or one per association with `reopen`."""
     address = ("127.0.0.1", contender.port)
     peers = [RawPeer(address, CONTEXT, called=b"ANY") for _ in range(associations)]
@@ -173,7 +180,9 @@ def peak_memory(contender: Contender, rows: int, columns: int) -> float:
 @contextmanager
 def ours(folder: Path, *options: str) -> Iterator[Contender]:
     program = Path(__file__).with_name("receiver.py")
-    child = subprocess.Popen([sys.executable, str(program), str(folder), *options], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, str(program), str(folder), *options], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert child.stdout is not None
         port = int(child.stdout.readline())
@@ -186,7 +195,9 @@ def ours(folder: Path, *options: str) -> Iterator[Contender]:
 @contextmanager
 def orthanc(folder: Path) -> Iterator[Contender]:
     server = Orthanc(folder, nodelay=True)
-    server.start(SyncStorageArea=True, StorageCompression=False, OverwriteInstances=False, DicomThreadsCount=20)
+    server.start(
+        SyncStorageArea=True, StorageCompression=False, OverwriteInstances=False, DicomThreadsCount=20
+    )
     try:
         assert server._process is not None
         yield Contender("Orthanc", server.dicom_port, psutil.Process(server._process.pid))
@@ -217,7 +228,9 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)] * 1000
 
 
-def measure(stack: ExitStack, folder: Path, *, rounds: int, quick: bool, plain: bool, note: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    stack: ExitStack, folder: Path, *, rounds: int, quick: bool, plain: bool, note: Callable[[str], None]
+) -> dict[str, Any]:
     rivals = contenders(stack, folder, plain=plain)
     speeds: dict[tuple[str, int, str], list[Run]] = defaultdict(list)
     reopened: dict[str, list[Run]] = defaultdict(list)
@@ -229,12 +242,12 @@ def measure(stack: ExitStack, folder: Path, *, rounds: int, quick: bool, plain: 
             for associations in (1, 4, 20):
                 for rival in rivals:
                     each = max(volume[label] // associations, 2)
-                    speeds[label, associations, rival.name].append(store(rival, rows, columns, associations, each))
+                    speeds[label, associations, rival.name].append(
+                        store(rival, rows, columns, associations, each)
+                    )
                 note(f"round {number + 1}: {label}, {associations} associations")
         for rival in rivals:
             reopened[rival.name].append(store(rival, *SIZES["0.5 MB"], 1, 20 if quick else 60, reopen=True))
-        for rival in rivals:
-            shutil.rmtree(folder / "nothing", ignore_errors=True)
     result: dict[str, Any] = {"throughput": [], "reopen_ms": {}, "idle_cores": {}, "peak_mb": {}}
     for (label, associations, name), runs in speeds.items():
         result["throughput"].append(
@@ -277,7 +290,9 @@ def report(result: dict[str, Any]) -> bool:
             }
             unit = "mb_per_s" if label == "10 MB" else "objects_per_s"
             shown = "".join(f"{row[unit]:10.0f} ({row['cpu_ms']:5.1f} cpu)" for row in rows.values())
-            line = f"{label}, {associations:2} associations, {'MB/s' if unit == 'mb_per_s' else '1/s':4} {shown}"
+            line = (
+                f"{label}, {associations:2} associations, {'MB/s' if unit == 'mb_per_s' else '1/s':4} {shown}"
+            )
             if "Orthanc" in rows:
                 ratio, due = rows["triage"][unit] / rows["Orthanc"][unit], 1.5 if label == "10 MB" else 1.0
                 line += f"   {ratio:5.2f}x  " + bar(f">= {due}x", ratio >= due)
@@ -287,11 +302,23 @@ def report(result: dict[str, Any]) -> bool:
     reopen = result["reopen_ms"]
     line = "new association per object   " + "".join(f"{reopen[name]:15.1f} ms    " for name in names)
     if "Orthanc" in reopen:
-        line += f"   {reopen['Orthanc'] / reopen['triage']:5.2f}x  " + bar(">= 1.0x", reopen["triage"] <= reopen["Orthanc"])
+        line += f"   {reopen['Orthanc'] / reopen['triage']:5.2f}x  " + bar(
+            ">= 1.0x", reopen["triage"] <= reopen["Orthanc"]
+        )
     print(line)
     idle, peak = result["idle_cores"], result["peak_mb"]
-    print("20 idle associations         " + "".join(f"{idle[n]:15.3f} cores " for n in names) + "   " + bar("<= 0.05", idle["triage"] <= 0.05))
-    print("peak memory, 20 x 10 MB      " + "".join(f"{peak[n]:15.0f} MB    " for n in names) + "   " + bar("<= 150 MB", peak["triage"] <= 150))
+    print(
+        "20 idle associations         "
+        + "".join(f"{idle[n]:15.3f} cores " for n in names)
+        + "   "
+        + bar("<= 0.05", idle["triage"] <= 0.05)
+    )
+    print(
+        "peak memory, 20 x 10 MB      "
+        + "".join(f"{peak[n]:15.0f} MB    " for n in names)
+        + "   "
+        + bar("<= 150 MB", peak["triage"] <= 150)
+    )
     return held
 
 
@@ -304,9 +331,14 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None, help="where every contender writes")
     options = parser.parse_args()
     rounds = options.rounds or (1 if options.quick else 5)
-    with tempfile.TemporaryDirectory(prefix="triage-bench-", dir=options.folder) as name, ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="triage-bench-", dir=options.folder) as name,
+        ExitStack() as stack,
+    ):
         note = (lambda text: print(text, file=sys.stderr)) if sys.stderr.isatty() else (lambda _text: None)
-        result = measure(stack, Path(name), rounds=rounds, quick=options.quick, plain=options.plain, note=note)
+        result = measure(
+            stack, Path(name), rounds=rounds, quick=options.quick, plain=options.plain, note=note
+        )
     if options.json:
         print(json.dumps(result))
         return 0

@@ -1,4 +1,4 @@
-"""The receive room alone, in a process of its own, as the benchmark's contender: `receiver.py FOLDER [ordinary]`."""
+"""Receive rooms in processes of their own, as contenders of the benchmark: `receiver.py FOLDER [ordinary]`."""
 
 from __future__ import annotations
 

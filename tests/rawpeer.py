@@ -1,4 +1,4 @@
-"""A DICOM sender that costs nearly nothing and obeys only as far as it is told to: for tests and benchmarks."""
+"""A DICOM sender that costs nearly nothing and obeys only as far as it is told to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accepting connections and serving associations: no polling, and nothing that blocks the accepting thread."""
+"""Accepting connections and serving associations; nothing polls, nothing blocks the accepting thread."""
 
 from __future__ import annotations
 
