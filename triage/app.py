@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from triage import observe
+from triage import checks, observe
 from triage.domain.policy import Policy
 from triage.domain.study import CompletedBy
 from triage.errors import ConfigurationError
@@ -65,7 +65,7 @@ class Service:
     def __init__(
         self, settings: Settings, policy: Policy, *, roles: frozenset[Role], create: bool = False
     ) -> None:
-        """`create` brings the schema up by itself, as the demonstration does; a site runs `triage db upgrade`."""
+        """`create` brings the schema up by itself, as the demonstration does."""
         self.settings = settings
         self.clock: Callable[[], datetime] = utc_now
         self.db = Database(settings.database_url)
@@ -311,7 +311,7 @@ class Service:
                 metrics=observe.metrics(self.db, self.clock, self._live_metrics()),
                 preview=previewer(self.settings.data_dir / "spool", self._decoders()),
                 models=self._models,
-                checks=(self._database_check, self._disk_check, self._model_check),
+                checks=self._checks(),
                 site=self.settings.site.name,
                 viewer_url=web.viewer_url,
                 # Only the process that tidies the spool writes into it.
@@ -349,27 +349,19 @@ class Service:
             }
         ]
 
-    def _database_check(self) -> tuple[str, bool, str]:
-        try:
-            migrations.check(self.db)
-        except Exception as error:  # noqa: BLE001 - whatever keeps the database away is the answer
-            return "database", False, f"The database does not answer ({type(error).__name__})."
-        return "database", True, "The database answers and has this version's schema."
+    def _checks(self) -> Sequence[Callable[[], tuple[str, bool, str]]]:
+        data, mark = self.settings.data_dir, self.settings.spool.low_water_mb
+        model = self._classifier.model.label if self._classifier else "of another process"
+        asked: dict[str, Callable[[], str]] = {
+            "database": lambda: checks.database(self.db),
+            "disk": lambda: checks.disk(data, mark),
+            "model": lambda: f"The model {model} is loaded.",
+        }
 
-    def _disk_check(self) -> tuple[str, bool, str]:
-        free = shutil.disk_usage(self.settings.data_dir).free >> 20
-        enough = free >= self.settings.spool.low_water_mb
-        sentence = f"{free} MB are free, {self.settings.spool.low_water_mb} MB are needed."
-        return (
-            "disk",
-            enough,
-            sentence if enough else f"{sentence} Senders get 'out of resources' until then.",
-        )
+        def answer(name: str, check: Callable[[], str]) -> Callable[[], tuple[str, bool, str]]:
+            return lambda: astuple(checks.attempt(name, check))
 
-    def _model_check(self) -> tuple[str, bool, str]:
-        if self._classifier is None:
-            return "model", True, "Another process judges the films."
-        return "model", True, f"Model {self._classifier.model.label} is loaded."
+        return [answer(name, check) for name, check in asked.items()]
 
     def addresses(self) -> list[str]:
         """Return one line for each address that this process listens on."""

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -31,44 +32,46 @@ class Check:
 
 def run(settings: Settings) -> Iterator[Check]:
     """Yield the answer of every check; a failing one never keeps the next from running."""
-    yield Check("settings", True, "The configuration can be read.")
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("database", lambda: _database(settings)),
-        ("disk", lambda: _disk(settings)),
-        ("model", lambda: _model(settings)),
-        ("listener", lambda: _listener(settings)),
-    ]
-    checks += [(f"to {item.name}", _echo_of(settings, item)) for item in settings.destination]
-    for name, check in checks:
-        try:
-            yield Check(name, True, check())
-        except TriageError as error:
-            yield Check(name, False, str(error))
-
-
-def _database(settings: Settings) -> str:
     db = Database(settings.database_url)
+    yield Check("settings", True, "The configuration can be read.")
+    yield attempt("database", lambda: database(db))
+    db.close()
+    yield attempt("disk", lambda: disk(settings.data_dir, settings.spool.low_water_mb))
+    yield attempt("model", lambda: _model(settings))
+    yield attempt("listener", lambda: _listener(settings))
+    for item in settings.destination:
+        yield attempt(f"to {item.name}", _echo_of(settings, item))
+
+
+def attempt(name: str, check: Callable[[], str]) -> Check:
+    """Return what a check says; the sentence of its error where it fails."""
+    try:
+        return Check(name, True, check())
+    except TriageError as error:
+        return Check(name, False, str(error))
+
+
+def database(db: Database) -> str:
+    """Say that the database can be written by this version, or raise."""
     try:
         migrations.check(db)
         with db.write() as session:
             session.execute(text("UPDATE installation SET value = value WHERE name = 'none'"))
     except SQLAlchemyError as error:
-        msg = f"The database can't be written ({type(error).__name__}); check database.url and who else holds it."
+        msg = f"The database can't be written ({type(error).__name__}); check database.url and who holds it."
         raise TriageError(msg) from None
-    finally:
-        db.close()
     return "The database has this version's schema and can be written."
 
 
-def _disk(settings: Settings) -> str:
-    folder = settings.data_dir
+def disk(folder: Path, low_water_mb: int) -> str:
+    """Say how much space is left above the low-water mark, or raise."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free >> 20
-    if free < settings.spool.low_water_mb:
-        msg = f"Only {free} MB are free below the mark of {settings.spool.low_water_mb} MB: free some space."
+    if free < low_water_mb:
+        msg = f"Only {free} MB are free, below the mark of {low_water_mb} MB: senders are refused; free some."
         raise TriageError(msg)
-    return f"{free} MB are free; senders are refused below {settings.spool.low_water_mb} MB."
+    return f"{free} MB are free; senders are refused below {low_water_mb} MB."
 
 
 def _model(settings: Settings) -> str:
