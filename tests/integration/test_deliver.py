@@ -179,7 +179,7 @@ def test_a_frozen_peer_holds_up_nobody(tmp_path: Path, frozen: int) -> None:
         try:
             wait_until(lambda: len(peer.stored) == 4, 5)
             assert time.monotonic() - started < 5
-            wait_until(lambda: "did not answer within 6 s" in _errors(site, studies, "frozen"), 12)
+            wait_until(lambda: "did not answer in time" in _errors(site, studies, "frozen"), 12)
         finally:
             worker.stop()
     assert {states(site, study)["pacs"] for study in studies} == {ResultState.SENT}
@@ -285,7 +285,7 @@ def test_a_peer_that_stops_reading_in_the_middle_is_cut_off(tmp_path: Path) -> N
         peer = DicomDestination("deaf", "DEAF", "127.0.0.1", server.getsockname()[1], "TRIAGE")
         item = replace(StoredObject.read(path), size=0)
         sender = Sender(peer, patience_seconds=3)
-        with pytest.raises(PeerUnreachable, match="did not answer within 3 s"):
+        with pytest.raises(PeerUnreachable, match="did not take the data in time"):
             sender.send(item)
         deaf.join(5)
         # The threads that hung on it come to their end too.

@@ -13,10 +13,11 @@ from pydicom.filewriter import dcmwrite
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from triage import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from triage.report import codes
 from triage.report.build import MANUFACTURER, MODEL_NAME, ReportInput
 from triage.report.evidence import TYPE_2
-from triage.report.uids import CODING_SCHEME_UID, IMPLEMENTATION_CLASS_UID, derive
+from triage.report.uids import CODING_SCHEME_UID, derive
 
 SERIES_DESCRIPTION = "AI TRIAGE - RESEARCH USE ONLY"
 #: Series numbers from a block of our own, so that our series sort last.
@@ -178,7 +179,7 @@ def seal(ds: Dataset, inp: ReportInput, kind: str) -> Dataset:
     meta.MediaStorageSOPInstanceUID = UID(uid)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = "TRIAGE"
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     ds.file_meta = meta
     return ds
 

@@ -8,7 +8,7 @@ import uuid
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _SEPARATOR = "\x1f"
 
-#: The coding scheme 99TRIAGE and the implementation itself have one UID in the whole world.
+#: The coding scheme 99TRIAGE has one UID in the whole world.
 _PRODUCT = uuid.uuid5(uuid.NAMESPACE_URL, "urn:triage:chest-radiograph-worklist")
 
 
@@ -23,4 +23,3 @@ def is_valid(uid: str) -> bool:
 
 
 CODING_SCHEME_UID = derive(_PRODUCT, "coding scheme 99TRIAGE")
-IMPLEMENTATION_CLASS_UID = derive(_PRODUCT, "implementation class")
