@@ -44,7 +44,7 @@ def demo_settings(folder: Path, web_port: int, dicom_port: int) -> Settings:
 
 
 def run(folder: Path, web_port: int, dicom_port: int, console: Console) -> app.Service:
-    """Start the service, send the samples and show the list until every film is judged; returns it serving."""
+    """Start the service, send the samples, show the list until every film is judged; returns it serving."""
     settings = demo_settings(folder, web_port, dicom_port)
     films = _draw(folder / "samples", console)
     service = app.Service(settings, load_policy(settings), roles=app.roles_of(["all"]), create=True)
