@@ -25,6 +25,9 @@ import pytest
 #: A virtual environment with pynetdicom shadows dcmtk's programs, so these folders are asked first.
 _SYSTEM_FOLDERS = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin")
 _READY_SECONDS = 30.0
+#: Where no Orthanc is installed but Docker runs. The image is named here and nowhere else.
+ORTHANC_IMAGE = "jodogne/orthanc:1.12.1"
+_PULL_SECONDS = 300.0
 
 
 def free_port() -> int:
@@ -40,6 +43,15 @@ def find_tool(name: str) -> str | None:
         if os.access(Path(folder) / name, os.X_OK):
             return str(Path(folder) / name)
     return shutil.which(name)
+
+
+def docker_runs() -> bool:
+    """Return whether containers can be started here."""
+    docker = shutil.which("docker")
+    return (
+        docker is not None
+        and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
+    )
 
 
 def need(found: object, what: str) -> None:
@@ -102,6 +114,16 @@ class Dcmtk:
             process.wait()
 
 
+#: What differs in a container: its own folders and ports, and we come from outside.
+_IN_CONTAINER: dict[str, object] = {
+    "StorageDirectory": "/var/lib/orthanc/db",
+    "IndexDirectory": "/var/lib/orthanc/db",
+    "HttpPort": 8042,
+    "DicomPort": 4242,
+    "RemoteAccessAllowed": True,
+}
+
+
 class Orthanc:
     """One Orthanc: `host`, `dicom_port`, `ae_title`, `url`; its REST interface by `get`."""
 
@@ -124,17 +146,27 @@ class Orthanc:
     def start(self, **settings: object) -> Orthanc:
         """Start it and return once it answers over HTTP and DICOM."""
         program = find_tool("Orthanc")
-        need(program, "Orthanc (Debian package orthanc)")
+        need(program or docker_runs(), "Orthanc (Debian package orthanc, or Docker)")
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "orthanc.json"
-        configuration.write_text(json.dumps(self._settings() | settings))
+        inside = {} if program else _IN_CONTAINER
+        configuration.write_text(json.dumps(self._settings() | inside | settings))
+        command = [program, str(configuration)] if program else self._container(configuration)
         environment = os.environ | ({"TCP_NODELAY": "1"} if self._nodelay else {})
         with (self.folder / "orthanc.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(program), str(configuration)], env=environment, stdout=log, stderr=log, cwd=self.folder
+                command, env=environment, stdout=log, stderr=log, cwd=self.folder
             )
-        wait_until(self._ready)
+        wait_until(self._ready, _READY_SECONDS if program else _PULL_SECONDS)
         return self
+
+    def _container(self, configuration: Path) -> list[str]:
+        """Return the command that runs the image in the foreground, on the same ports of the loopback."""
+        ports = ((self.http_port, 8042), (self.dicom_port, 4242))
+        published = [word for outer, inner in ports for word in ("-p", f"127.0.0.1:{outer}:{inner}")]
+        mounted = ["-v", f"{configuration}:/etc/orthanc/orthanc.json:ro"]
+        nodelay = ["-e", "TCP_NODELAY=1"] if self._nodelay else []
+        return ["docker", "run", "--rm", "--init", *published, *mounted, *nodelay, ORTHANC_IMAGE]
 
     def _settings(self) -> dict[str, object]:
         return {
@@ -249,7 +281,7 @@ def orthanc(orthanc_server: Orthanc) -> Orthanc:
 @pytest.fixture
 def late_orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     """An Orthanc whose ports are known and that the test starts when it wants."""
-    need(find_tool("Orthanc"), "Orthanc (Debian package orthanc)")
+    need(find_tool("Orthanc") or docker_runs(), "Orthanc (Debian package orthanc, or Docker)")
     server = Orthanc(tmp_path / "orthanc")
     yield server
     server.stop()
