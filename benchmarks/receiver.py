@@ -1,4 +1,4 @@
-"""Receive rooms in processes of their own, as contenders of the benchmark: `receiver.py FOLDER [ordinary]`."""
+"""A receive room in a process of its own, as a contender of the benchmark: `receiver.py FOLDER [ordinary]`."""
 
 from __future__ import annotations
 

@@ -83,9 +83,7 @@ def _reference(sop_class: str, instance: str) -> dict[str, Any]:
 def _to_xml(parent: ET.Element, document: dict[str, Any]) -> None:
     for tag, content in sorted(document.items()):
         keyword, vr = _KEYWORDS[tag]
-        attribute = ET.SubElement(
-            parent, "DicomAttribute", {"tag": tag, "vr": vr, "keyword": keyword}
-        )
+        attribute = ET.SubElement(parent, "DicomAttribute", {"tag": tag, "vr": vr, "keyword": keyword})
         for number, value in enumerate(content.get("Value", ()), start=1):
             kind = "Item" if vr == "SQ" else "Value"
             child = ET.SubElement(attribute, kind, {"number": str(number)})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.orm import Session
 
-from triage.store.tables import FilmAssessmentRow, Instance
+from triage.domain.result import ResultState
+from triage.domain.study import StudyState
+from triage.store.tables import Entry, FilmAssessmentRow, Instance, Result, Study
 
 
 def same_bytes(session: Session, sop_instance_uid: str, digest: str) -> Instance | None:
@@ -55,3 +58,37 @@ def paths(session: Session) -> dict[str, int]:
     """Return every path of the spool that a row names, with the row's id."""
     query = select(Instance.path, Instance.id).where(Instance.path != "")
     return {path: number for path, number in session.execute(query)}
+
+
+#: A study in one of these states asks nothing more of its files.
+_SETTLED = (StudyState.ASSESSED, StudyState.NOT_EVALUATED, StudyState.FAILED)
+#: A result in one of these states has reached its destination, or was given up.
+_DELIVERED = (ResultState.SENT, ResultState.COMMITTED, ResultState.DEAD)
+
+
+def done_with(session: Session, before: datetime, limit: int) -> Sequence[Instance]:
+    """Return objects received before a moment whose files nothing needs any more, oldest first.
+
+    A settled study whose report is not built yet, or not sent yet, still needs them.
+    """
+    waits = exists().where(
+        Result.study_id == Study.id, Result.state.not_in(_DELIVERED), Result.destination != ""
+    )
+    reported = exists().where(Result.study_id == Study.id, Result.study_version == Study.version)
+    listed = exists().where(Entry.study_id == Study.id)
+    query = (
+        select(Instance)
+        .join(Study, Study.id == Instance.study_id)
+        .where(
+            Instance.path != "",
+            Instance.received_at < before,
+            ~waits,
+            or_(
+                and_(Study.state.in_(_SETTLED), reported),
+                and_(Study.state == StudyState.COMPLETE, ~listed),
+            ),
+        )
+        .order_by(Instance.received_at)
+        .limit(limit)
+    )
+    return session.scalars(query).all()
