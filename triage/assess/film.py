@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,8 @@ PERCENTILES = (0.5, 99.5)
 BLANK_SHARE = 0.97
 #: Percentiles and blankness are taken from a grid of about this many pixels, always the same for one size.
 _SAMPLE = 250_000
+#: How the constant border is looked for: grid, deviation of a grey, share of a line, share of a side to keep.
+_GRID, _FLAT, _FLAT_SHARE, _KEEP = 256, 0.02, 0.995, 0.8
 #: Rows converted at a time: a strip of floats stays in the cache.
 _STRIP_BYTES = 1 << 20
 
@@ -55,7 +58,9 @@ class Film:
     #: Width over height of one pixel; says how to show the film, never how to judge it (the model's
     #: films were all stretched to the square).
     pixel_aspect: float = 1.0
-    _line: Line | None = field(default=None, repr=False)
+    #: Rows and columns of the picture proper, where a broad border of one grey value surrounds it.
+    field: tuple[slice, slice] = (slice(None), slice(None))
+    _line: Line | None = dataclasses.field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,23 +79,31 @@ class Film:
 
         The same as reducing `picture` without ever holding it: rows are converted in strips that fit the
         cache and summed downwards at once, then all together across. A film that is smaller than the
-        target is enlarged instead.
+        target is enlarged instead. A broad constant border (padding, collimation) is left out.
         """
-        rows, columns = self.shape
+        words = self.words[self.field]
+        rows, columns = words.shape
         if rows < size or columns < size:
-            return reduce(self.picture, size)
+            return reduce(np.asarray(self.table[words]), size)
         flat = np.empty((size, columns), np.float32)
         edges = [rows * index / size for index in range(size + 1)]
         group = max(1, round(_STRIP_BYTES / (4 * columns) / (rows / size)))
         for first in range(0, size, group):
             last = min(size, first + group)
             top, bottom = int(edges[first]), min(rows, math.ceil(edges[last]))
-            strip = self._summable(self.words[top:bottom])
+            strip = self._summable(words[top:bottom])
             for index in range(first, last):
                 _weighted_sum(strip, edges[index] - top, edges[index + 1] - top, out=flat[index])
         across = cv2.resize(flat, (size, size), interpolation=cv2.INTER_AREA)
         means = np.asarray(across, np.float32) * np.float32(size / rows)
         return means if self._line is None else self._line.values(means)
+
+    def turned(self, quarters: int) -> Film:
+        """Return the film turned against the clock by quarters of a circle, without its broad border."""
+        words = np.ascontiguousarray(np.rot90(self.words[self.field], quarters))
+        return dataclasses.replace(
+            self, words=words, quirks=(*self.quirks, "turned"), field=(slice(None), slice(None))
+        )
 
     def _summable(self, words: Words) -> Picture:
         """Return floats whose means give the means of the display values."""
@@ -149,6 +162,28 @@ def scaled_table(
         table = 1.0 - table
     table[padding] = 0.0
     return np.asarray(table, np.float32)
+
+
+def find_field(words: Words, table: Picture) -> tuple[slice, slice]:
+    """Return the rows and columns inside a constant border that takes more than a fifth of a side.
+
+    Narrow borders stay: the films that the model has seen have them too. Judged on a coarse grid, and
+    widened by one step of it, so that no row of the film is lost.
+    """
+    step = max(1, min(words.shape) // _GRID)
+    coarse = table[words[::step, ::step]]
+    bounds = []
+    for lines in (coarse, coarse.T):
+        flat = np.abs(lines - np.median(lines, axis=1, keepdims=True)) < _FLAT
+        busy = np.flatnonzero(flat.mean(axis=1) < _FLAT_SHARE)
+        if len(busy) == 0:
+            return slice(None), slice(None)
+        first, last = max(0, int(busy[0]) - 1), min(len(lines), int(busy[-1]) + 2)
+        bounds.append((first, last, len(lines)))
+    if all(last - first > _KEEP * length for first, last, length in bounds):
+        return slice(None), slice(None)
+    top, left = bounds[0][0] * step, bounds[1][0] * step
+    return slice(top, bounds[0][1] * step), slice(left, bounds[1][1] * step)
 
 
 def line_through(table: Picture) -> Line | None:

@@ -20,7 +20,7 @@ from triage.assess.codestream import Geometry, frame_bytes
 from triage.assess.colour import grey_of_palette, grey_of_samples, luminance_of_422
 from triage.assess.decode import CODECS, ENCAPSULATED_UNCOMPRESSED, DecoderPool, shared_pool
 from triage.assess.errors import PixelError
-from triage.assess.film import Film, Words, line_through, sample_counts, scaled_table
+from triage.assess.film import Film, Words, find_field, line_through, sample_counts, scaled_table
 from triage.assess.lut import Layout, Transfer, transfer
 from triage.assess.orientation import upright
 from triage.assess.source import Source, open_source
@@ -32,6 +32,7 @@ __all__ = ["Film", "PixelError", "film_of", "read_film", "read_picture"]
 MAX_PIXELS = 100_000_000
 #: Smaller pictures are thumbnails or icons.
 MIN_SIDE = 40
+_WHOLE = (slice(None), slice(None))
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 #: A VOI LUT that leaves fewer of the film's distinct grey values than this share is not meant for it.
 _LUT_KEEPS = 0.05
@@ -76,8 +77,17 @@ def film_of(source: Source, pool: DecoderPool | None = None) -> Film:
     if chain.padding.any() and counts[chain.padding].any():
         quirks.append("padding")
     words = upright(words, source.dataset, quirks)
-    aspect = _pixel_aspect(source.dataset)
-    return Film(words, table, (*chain.quirks, *quirks), aspect, line_through(table[: int(words.max()) + 1]))
+    field = find_field(words, table)
+    if field != _WHOLE:
+        quirks.append("border")
+    return Film(
+        words=words,
+        table=table,
+        quirks=(*chain.quirks, *quirks),
+        pixel_aspect=_pixel_aspect(source.dataset),
+        field=field,
+        _line=line_through(table[: int(words.max()) + 1]),
+    )
 
 
 def read_picture(path: Path | str) -> Film:
@@ -101,7 +111,7 @@ def read_picture(path: Path | str) -> Film:
     words = grey_of_samples(samples) if samples.ndim == 3 else samples
     greys = np.arange(1 << (8 * words.itemsize), dtype=np.float64)
     table = scaled_table(greys, np.zeros(greys.shape, bool), sample_counts(words, len(greys)), inverted=False)
-    return Film(words, table, (), 1.0, line_through(table))
+    return Film(words, table, field=find_field(words, table), _line=line_through(table))
 
 
 def _shape(source: Source) -> _Shape:

@@ -185,3 +185,27 @@ def test_a_picture_file_is_a_film(tmp_path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(PixelError, match="neither"):
         read_picture(tmp_path / "text.png")
+
+
+def test_a_broad_border_is_not_part_of_the_film() -> None:
+    framed = np.zeros((600, 700))
+    framed[150:450, 220:480] = FILM
+    film = read_film(file_bytes(encode(framed, Encoding())))
+    assert "border" in film.quirks
+    assert film.picture.shape == (600, 700)
+    alone = read_film(file_bytes(encode(FILM, Encoding())))
+    assert np.corrcoef(film.reduced(64).ravel(), alone.reduced(64).ravel())[0, 1] > 0.95
+
+
+def test_a_narrow_border_stays() -> None:
+    framed = np.zeros((330, 280))
+    framed[15:315, 10:270] = FILM
+    film = read_film(file_bytes(encode(framed, Encoding())))
+    assert film.quirks == ()
+    assert film.reduced(66)[0].max() == 0
+
+
+def test_a_turned_film_is_the_film_turned() -> None:
+    film = read_film(file_bytes(encode(FILM, Encoding())))
+    assert np.array_equal(film.turned(1).picture, np.rot90(film.picture))
+    assert film.turned(1).quirks == ("turned",)
