@@ -22,7 +22,6 @@ _PREFIX = "urn:triage:problem:"
 #: HTTP status of each stable error code; any other expected error is the caller's (400).
 STATUS_OF_CODE: Mapping[str, int] = {
     "unknown-study": 404,
-    "bad-cursor": 400,
     "illegal-transition": 409,
     "conflict": 409,
     "stale": 412,
@@ -34,6 +33,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "csrf": 403,
     "throttled": 429,
     "too-large": 413,
+    "bad-order": 422,
     "not-served": 501,
     "overloaded": 503,
 }

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from triage.domain.priority import Urgency
+
 UID_PATTERN = r"^[0-9.]{1,64}$"
 Time = Annotated[str, Field(examples=["2026-03-01T12:00:00Z"], json_schema_extra={"format": "date-time"})]
 FindingName = Literal["bacterial_pneumonia", "viral_pneumonia", "covid19", "tuberculosis", "other"]
@@ -134,6 +136,22 @@ class FeedbackText(_Body):
     finding: FindingName | Literal["normal"]
     agrees: bool
     comment: str = Field(default="", max_length=4000)
+
+
+class OrderText(_Body):
+    """An order; it needs an accession number, a placer or filler number, or a Study Instance UID."""
+
+    accession_number: str = Field(default="", max_length=64, examples=["A1"])
+    study_uid: str = Field(default="", max_length=64)
+    placer_number: str = Field(default="", max_length=100)
+    filler_number: str = Field(default="", max_length=100)
+    patient_id: str = Field(default="", max_length=256)
+    patient_id_issuer: str = Field(default="", max_length=256)
+    patient_birth_date: str = Field(default="", max_length=16, examples=["19610403"])
+    patient_name: str = Field(default="", max_length=400, examples=["SYNTHETIC^ONE"])
+    description: str = Field(default="", max_length=400)
+    urgency: Urgency = Urgency.ROUTINE
+    cancelled: bool = False
 
 
 #: What every guarded route may answer.

@@ -19,6 +19,7 @@ from triage.web.access import host_of, needs, web_of
 from triage.web.answers import json
 from triage.web.pages import render
 from triage.web.shapes import PROBLEMS
+from triage.worklist import orders
 
 router = APIRouter()
 
@@ -91,10 +92,13 @@ def problems(request: Request, _who: Viewer) -> Response:
 
 
 @router.get("/problems", include_in_schema=False)
-def page(request: Request, _who: Viewer) -> Response:
-    """Show the same on a page."""
-    with web_of(request).parts.db.read() as session:
-        return render(request, "problems.html", **_gathered(session))
+def page(request: Request, who: Viewer) -> Response:
+    """Show the same on a page, with the orders for which no image has come."""
+    web = web_of(request)
+    web.trail.accessed(AuditEvent.QUERY, who.name, host_of(request.scope), detail="page Problems")
+    with web.parts.db.read() as session:
+        unfilmed = orders.without_images(session, _MOST)
+        return render(request, "problems.html", unfilmed=unfilmed, **_gathered(session))
 
 
 @router.get(

@@ -1,0 +1,107 @@
+"""Orders and films by HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests import reading_room
+from tests.reading_room import uid_of
+from tests.web_room import Room, open_room
+from triage.store.accounts import Role
+from triage.web.app import build_app
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    with open_room(tmp_path) as opened:
+        reading_room.fill(opened.db, opened.clock(), 6)
+        yield opened
+
+
+def order(room: Room, **body: object):
+    return room.client.post("/api/v1/orders", json=body, headers=room.bearer(Role.RADIOLOGIST))
+
+
+def test_a_stat_order_puts_its_study_first_and_the_same_again_changes_nothing(room: Room) -> None:
+    told = {"accession_number": "ACC00006", "urgency": "stat"}
+    first = order(room, **told)
+    assert first.status_code == 201
+    assert first.json()["studies"] == [uid_of(6)]
+    study = room.client.get(f"/api/v1/studies/{uid_of(6)}", headers=room.bearer()).json()
+    assert study["band"] == 0
+    again = order(room, **told)
+    assert again.status_code == 200
+    assert not again.json()["created"]
+
+
+def test_an_order_before_its_images_waits_and_is_shown(room: Room) -> None:
+    told = {
+        "accession_number": "LATER",
+        "urgency": "urgent",
+        "patient_id": "SYN-00077",
+        "patient_name": "SYNTHETIC^X",
+    }
+    assert order(room, **told).json()["waiting_for_images"]
+    items = room.client.get("/api/v1/orders", headers=room.bearer()).json()["items"]
+    assert [item["accession_number"] for item in items] == ["LATER"]
+    assert "LATER" in room.client.get("/problems", headers=room.bearer()).text
+    reading_room.arrive(room.db, 77, room.clock(), accession="LATER")
+    assert (
+        room.client.get(f"/api/v1/studies/{uid_of(77)}", headers=room.bearer()).json()["urgency"] == "urgent"
+    )
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"accession_number": "A", "urgency": "now"}, {"study_uid": "../x"}, {"x": 1}]
+)
+def test_an_order_that_names_nothing_is_a_problem(room: Room, body: dict) -> None:
+    answer = order(room, **body)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+class Incoming:
+    """A stand-in for the receiving room, which has tests of its own."""
+
+    status, sentences = 200, ()
+    seen = b""
+
+    def __init__(self, content_type: str, account: str, _host: str) -> None:
+        if "multipart/related" not in content_type:
+            raise ValueError("The content type must be multipart/related.")
+        assert account == "program-radiologist"
+
+    def feed(self, chunk: bytes) -> None:
+        Incoming.seen += chunk
+
+    def finish(self) -> Incoming:
+        return self
+
+    def document(self) -> dict:
+        return {"00081199": {"vr": "SQ"}}
+
+    def xml(self) -> bytes:
+        return b"<NativeDicomModel/>"
+
+
+def test_films_are_streamed_to_the_receiving_room(room: Room) -> None:
+    body = b"x" * 3_000_000
+    headers = {**room.bearer(Role.RADIOLOGIST), "Content-Type": 'multipart/related; type="application/dicom"'}
+    assert room.client.post("/dicom-web/studies", content=body, headers=headers).status_code == 501
+    app = build_app(replace(room.app.state.web.parts, stow=Incoming))
+    with TestClient(app) as client:
+        answer = client.post("/dicom-web/studies", content=body, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/dicom+json"
+        assert Incoming.seen == body
+        xml = client.post(
+            "/dicom-web/studies", content=b"", headers={**headers, "Accept": "application/dicom+xml"}
+        )
+        assert xml.text == "<NativeDicomModel/>"
+        headers["Content-Type"] = "application/json"
+        assert client.post("/dicom-web/studies", content=b"{}", headers=headers).status_code == 415
