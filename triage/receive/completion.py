@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from triage.domain.study import CompletedBy, StudyState, StudyStep
 from triage.receive.intake import Sender, Stored
-from triage.store import studies
+from triage.store import instances, studies
 from triage.store.database import Database
 from triage.store.tables import Entry, Study
 from triage.work.queue import Queue, Stage
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: After an association was released its sender may open the next one for the next object of the study.
 RELEASE_GRACE = 1.0  # seconds
+#: Notices about studies that never come must not pile up.
+_MAX_EXPECTED = 1000
 _RETRY = 1.0  # seconds until a study is looked at again that the database did not take
 
 
@@ -64,6 +66,9 @@ class Completion:
         self._watched: dict[int, _Watch] = {}
         #: Open associations, and whether each is in the middle of an object.
         self._open: dict[int, tuple[tuple[str, str], bool]] = {}
+        #: Studies that a notice lists, until all that it lists is here.
+        self._expected: dict[str, tuple[frozenset[str], CompletedBy]] = {}
+        self._look_again = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
 
@@ -99,6 +104,7 @@ class Completion:
             watch.reason = CompletedBy.QUIET
             if stored.sender.association:
                 watch.associations.add(stored.sender.association)
+            self._look_again = bool(self._expected)
             self._changed.notify_all()
 
     def opened(self, sender: Sender) -> None:
@@ -126,6 +132,33 @@ class Completion:
                     if due < watch.due or watch.due <= now:
                         watch.due, watch.reason = due, CompletedBy.ASSOCIATION_RELEASE
             self._changed.notify_all()
+
+    def expect(self, study_uid: str, instance_uids: Collection[str], by: CompletedBy) -> None:
+        """Complete a study as soon as every listed object is here: a notice often comes before the images."""
+        if by not in self._evidence or not instance_uids:
+            return
+        with self._changed:
+            if len(self._expected) >= _MAX_EXPECTED:
+                self._expected.pop(next(iter(self._expected)))
+            before = self._expected.pop(study_uid, (frozenset[str](), by))[0]
+            # Several performed steps of one study: all that any of them lists.
+            self._expected[study_uid] = (before | frozenset(instance_uids), by)
+            self._look_again = True
+            self._changed.notify_all()
+
+    def _check_expected(self) -> None:
+        with self._changed:
+            self._look_again = False
+            expected = dict(self._expected)
+        here = {}
+        with self._db.read() as session:
+            for study_uid in expected:
+                here[study_uid] = instances.uids_of_study(session, study_uid)
+        for study_uid, (listed, by) in expected.items():
+            if listed <= here[study_uid]:
+                self.said(study_uid, by)
+                with self._changed:
+                    self._expected.pop(study_uid, None)
 
     def said(self, study_uid: str, by: CompletedBy) -> bool:
         """Complete a study because a notice or a count says so; returns whether it was being received."""
@@ -163,7 +196,7 @@ class Completion:
             while not self._stopping:
                 now = time.monotonic()
                 ready = self._due(now)
-                if ready:
+                if ready or self._look_again:
                     return ready
                 times = [w.due if w.due > now else w.last + self._hold for w in self._watched.values()]
                 self._changed.wait(max(min(times) - now, 0.001) if times else None)
@@ -171,11 +204,21 @@ class Completion:
 
     def _run(self) -> None:
         while not self._stopping:
-            for study_id, by in self._wait():
+            ready = self._wait()
+            if self._look_again:
+                self._look_at_notices()
+            for study_id, by in ready:
                 if by is CompletedBy.QUIET and by not in self._evidence:
                     # Configured away: then only the other evidence completes a study.
                     continue
                 self._complete(study_id, by)
+
+    def _look_at_notices(self) -> None:
+        try:
+            self._check_expected()
+        except SQLAlchemyError as error:
+            # The next object that comes, or the quiet timer, has another look.
+            log.error("notices wait", extra={"event": "completion_failed", "error": type(error).__name__})
 
     def _complete(self, study_id: int, by: CompletedBy) -> bool:
         """Take the step and ask for the conclusion, in one transaction."""

@@ -11,6 +11,10 @@ from pynetdicom.presentation import PresentationContext, build_context
 from triage.receive.parse import is_uid
 
 VERIFICATION = "1.2.840.10008.1.1"
+#: Modality Performed Procedure Step, and Instance Availability Notification (PS3.4 F.7 and R.3).
+MPPS = "1.2.840.10008.3.1.2.3.3"
+IAN = "1.2.840.10008.5.1.4.33"
+_SERVICES = frozenset({VERIFICATION, MPPS, IAN})
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _DICOM_ROOT = "1.2.840.10008."
 
@@ -54,7 +58,7 @@ def is_kept(abstract_syntax: str, *, unknown_too: bool) -> bool:
 
     An auto-route must not fail as a whole for one object that nobody here has heard of.
     """
-    if abstract_syntax == VERIFICATION or abstract_syntax in _KNOWN:
+    if abstract_syntax in _SERVICES or abstract_syntax in _KNOWN:
         return True
     if not unknown_too or not is_uid(abstract_syntax):
         return False
@@ -64,6 +68,6 @@ def is_kept(abstract_syntax: str, *, unknown_too: bool) -> bool:
 @lru_cache(maxsize=512)
 def offer(abstract_syntax: str) -> PresentationContext:
     """Return what we offer for one class; shared, never to be changed."""
-    if abstract_syntax == VERIFICATION:
-        return build_context(VERIFICATION)
+    if abstract_syntax in _SERVICES:
+        return build_context(abstract_syntax)
     return build_context(abstract_syntax, list(TRANSFER_SYNTAXES))

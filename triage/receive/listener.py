@@ -1,4 +1,4 @@
-"""The DICOM listener: C-STORE and C-ECHO, with every refusal visible."""
+"""The DICOM listener: C-STORE, C-ECHO, MPPS and IAN, with every refusal visible."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from triage.receive import contexts, fastpath
 from triage.receive.admission import Admission, PeerRule, RateLimit, Rejection
 from triage.receive.completion import Completion
 from triage.receive.intake import Intake, Sender
+from triage.receive.notices import Notices
 from triage.receive.parse import IMPLICIT_LE, Claim
 from triage.receive.spool import SpoolFile
 from triage.receive.text import clean
@@ -115,6 +116,7 @@ class Listener:
         self._config = config
         self._intake = intake
         self._completion = completion
+        self._notices = Notices(completion)
         self._fast = fastpath.available() if fast is None else fast
         self._admission = Admission(
             config.ae_title, config.check_called_ae, config.max_associations, config.peers
@@ -167,6 +169,8 @@ class Listener:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_CREATE, self._notices.created),
+            (evt.EVT_N_SET, self._notices.changed),
             (evt.EVT_RELEASED, lambda event: self._closed(event.assoc, released=True)),
             (evt.EVT_ABORTED, lambda event: self._closed(event.assoc, released=False)),
             (evt.EVT_CONN_CLOSE, lambda event: self._closed(event.assoc, released=False)),

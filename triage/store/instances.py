@@ -54,10 +54,16 @@ def quarantined(session: Session, limit: int = 100) -> Sequence[Instance]:
     return session.scalars(query).all()
 
 
+def uids_of_study(session: Session, study_uid: str) -> set[str]:
+    """Return the SOP Instance UIDs of everything that a study holds."""
+    query = select(Instance.sop_instance_uid).join(Study, Study.id == Instance.study_id)
+    return set(session.scalars(query.where(Study.study_uid == study_uid)))
+
+
 def paths(session: Session) -> dict[str, int]:
     """Return every path of the spool that a row names, with the row's id."""
     query = select(Instance.path, Instance.id).where(Instance.path != "")
-    return {path: number for path, number in session.execute(query)}
+    return dict(session.execute(query).tuples().all())
 
 
 #: A study in one of these states asks nothing more of its files.
