@@ -29,6 +29,8 @@ DEVICE = dcm("121007", "Device")
 ARTIFICIAL_INTELLIGENCE = dcm("123110", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = dcm("109102", "Processing Equipment")
 CHEST = sct("816094009", "Chest")
+#: As films code it in Anatomic Region Sequence: today's code, the older ones of SNOMED CT and SNOMED RT.
+CHEST_REGIONS = frozenset({"816094009", "51185008", "T-D3000"})
 LUNG = sct("39607008", "Lung")
 #: CID 100, when the film does not say which procedure it was.
 XRAY = Code("43468-8", "LN", "XR unspecified body region")

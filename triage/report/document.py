@@ -65,7 +65,7 @@ def _times(ds: Dataset, inp: ReportInput) -> None:
     offset = inp.started_at.strftime("%z")
     ds.TimezoneOffsetFromUTC = offset
     ds.ContentDate, ds.ContentTime = _date(inp.started_at), _time(inp.started_at)
-    ds.SeriesDate, ds.SeriesTime = ds.ContentDate, ds.ContentTime
+    # No Series Date: one series holds all versions, and its attributes must not differ between them.
     ds.InstanceCreationDate, ds.InstanceCreationTime = _date(inp.finished_at), _time(inp.finished_at)
 
 

@@ -40,6 +40,7 @@ _OPTIONAL = (
     "InstitutionName",
     "TimezoneOffsetFromUTC",
     "Modality",
+    "BodyPartExamined",
     "ViewPosition",
     "PatientOrientation",
     "ImageLaterality",

@@ -106,11 +106,20 @@ def _library(evidence: Iterable[Dataset]) -> Iterator[Dataset]:
 def _library_group(films: list[Dataset]) -> Iterator[Dataset]:
     modality = codes.MODALITIES.get(films[0].get("Modality", ""), codes.OTHER_MODALITY)
     yield code(HAS_ACQ_CONTEXT, dcm("121139", "Modality"), modality)
+    if _shows_chest(films[0]):
+        yield code(HAS_ACQ_CONTEXT, dcm("123014", "Target Region"), codes.CHEST)
     yield from date_and_time(
         HAS_ACQ_CONTEXT, (dcm("111060", "Study Date"), dcm("111061", "Study Time")), films[0]
     )
     for film in films:
         yield image(CONTAINS, None, film, _descriptors(film))
+
+
+def _shows_chest(film: Dataset) -> bool:
+    """Return whether the header says so; the picture is not asked here."""
+    regions = film.get("AnatomicRegionSequence", ())
+    coded = any(region.CodeValue in codes.CHEST_REGIONS for region in regions)
+    return coded or film.get("BodyPartExamined") in ("CHEST", "THORAX")
 
 
 def _descriptors(film: Dataset) -> Iterator[Dataset]:
