@@ -18,8 +18,8 @@ from tests import reading_room
 from tests.web_room import Room, open_room
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-#: The stream never ends, so it can't be tried like the others.
-ENDLESS = {"/api/v1/events"}
+#: The stream never ends, and multipart/related is no body that can be generated.
+APART = {"/api/v1/events", "/dicom-web/studies"}
 EXAMPLES = 6
 
 
@@ -46,7 +46,7 @@ def test_every_answer_is_a_promised_one(tmp_path: Path) -> None:
         tried = 0
         for found in schema.get_all_operations():
             operation = found.ok()
-            if operation.path in ENDLESS:
+            if operation.path in APART:
                 continue
             _try(room, operation, GenerationMode.POSITIVE)
             if operation.body or list(operation.iter_parameters()):

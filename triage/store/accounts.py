@@ -72,7 +72,8 @@ def create_account(session: Session, name: str, password: str, role: Role, now: 
     """
     _check_name(name)
     if len(password) not in PASSWORD_LENGTH:
-        msg = f"A password has {PASSWORD_LENGTH.start} to {PASSWORD_LENGTH.stop - 1} characters; choose a longer one."
+        most = PASSWORD_LENGTH.stop - 1
+        msg = f"A password has {PASSWORD_LENGTH.start} to {most} characters; choose another."
         raise AccountError(msg)
     if session.scalars(select(Account).where(Account.name == name)).first() is not None:
         msg = f"The account '{name}' exists already; choose another name."

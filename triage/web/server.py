@@ -53,7 +53,8 @@ class WebServer:
             listening.bind((self._host, self._port))
         except OSError as error:
             listening.close()
-            msg = f"The page can't listen on {self._host}:{self._port}: {error.strerror}; change web.host or web.port."
+            place = f"{self._host}:{self._port}"
+            msg = f"The page can't listen on {place}: {error.strerror}; change web.host or web.port."
             raise ConfigurationError(msg) from None
         listening.listen(128)
         self._socket = listening
