@@ -41,8 +41,10 @@ class Judgement:
 def kermany_pneumonia(j: Judgement) -> Figures:
     """Return pneumonia v normal in the children's set; threshold at the sensitivity of `val`."""
     chosen, val = _source(j.judged, "kermany"), _source(j.val, "kermany")
-    threshold = threshold_for(val.diseased[val.films.codes != NORMAL], SENSITIVITY)
     row = _row(chosen)
+    ill = val.films.codes != NORMAL
+    _need(ill)
+    threshold = threshold_for(val.diseased[ill], SENSITIVITY)
     truth = chosen.films.codes != NORMAL
     row.area(truth, chosen.diseased)
     row.binary(truth, chosen.diseased >= threshold, ("accuracy", "precision", "recall", "specificity", "f1"))
@@ -108,8 +110,9 @@ def tb_qatar(j: Judgement, *, boxes: bool = True) -> Figures:
     chosen, val = _source(j.judged, "tb_qatar"), _source(j.val, "tb_qatar")
     if not boxes:
         chosen = chosen.take(np.array([not row.boxed for row in chosen.films.rows], np.bool_))
-    threshold = threshold_of_f1(val.films.codes == TB, val.classes[:, TB])
     row = _row(chosen)
+    _need(val.films.codes == TB)
+    threshold = threshold_of_f1(val.films.codes == TB, val.classes[:, TB])
     truth = chosen.films.codes == TB
     row.area(truth, chosen.classes[:, TB])
     row.binary(truth, chosen.classes[:, TB] >= threshold, ("f1", "accuracy", "recall", "precision"))
@@ -220,6 +223,12 @@ def _row(answers: Answers) -> Row:
     if len(answers.films) < _FEW:
         raise _TooFew
     return Row(answers.films.column(lambda film: f"{film.source}:{film.patient}"))
+
+
+def _need(positive: Mask) -> None:
+    """Stop a row whose threshold can't be taken from `val`, since no such film is there."""
+    if not positive.any():
+        raise _TooFew
 
 
 def _is(answers: Answers, source: str) -> Mask:

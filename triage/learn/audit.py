@@ -1,0 +1,217 @@
+"""What moves the answers and should not: pasted boxes, covered letters, blanked lungs, windows, codecs.
+
+Every change is made to the grey picture before the preparation, on the same films, and compared with the
+answers to the films as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from triage.assess.registry import Model
+from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
+from triage.learn.cache import Pictures
+from triage.learn.data import Films, Mask
+from triage.learn.labels import NORMAL, TB
+from triage.learn.measures import auroc, rounded
+
+Picture = npt.NDArray[np.uint8]
+Figures = dict[str, object]
+
+#: Films looked at, spread over the sources and labels as the split has them.
+FILMS = 240
+_SEED = 11
+_WHITE = 250
+_FOLDS = 5
+
+
+def _boxed(picture: Picture) -> Picture:
+    """Two white boxes near the upper corners, as they cover names in one source of tuberculosis."""
+    changed = picture.copy()
+    side = len(changed)
+    changed[side // 20 : side // 8, side // 16 : side // 3] = 255
+    changed[side // 20 : side // 8, -side // 4 : -side // 16] = 255
+    return changed
+
+
+def _covered(picture: Picture) -> Picture:
+    """Every white patch (boxes, letters) painted over with what surrounds it."""
+    mask = cv2.dilate((picture >= _WHITE).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return np.asarray(cv2.inpaint(picture, mask, 3, cv2.INPAINT_TELEA), np.uint8)
+
+
+def _blanked(picture: Picture) -> Picture:
+    """The middle, where the lungs are, replaced by its mean: only the rest can be read."""
+    changed = picture.copy()
+    low, high = len(changed) * 12 // 100, len(changed) * 88 // 100
+    changed[low:high, low:high] = int(changed[low:high, low:high].mean())
+    return changed
+
+
+def _window(low: float, high: float) -> Callable[[Picture], Picture]:
+    def change(picture: Picture) -> Picture:
+        bottom, top = np.quantile(picture, [low, high])
+        scaled = (picture.astype(np.float32) - bottom) / max(1.0, top - bottom)
+        return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+    return change
+
+
+def _gamma(power: float) -> Callable[[Picture], Picture]:
+    table = (255 * (np.arange(256) / 255) ** power + 0.5).astype(np.uint8)
+    return lambda picture: table[picture]
+
+
+def _halved(picture: Picture) -> Picture:
+    small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, picture.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _jpeg(picture: Picture) -> Picture:
+    _, written = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 30])
+    return np.asarray(cv2.imdecode(written, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _turned(picture: Picture) -> Picture:
+    middle = (picture.shape[1] / 2, picture.shape[0] / 2)
+    turn = cv2.getRotationMatrix2D(middle, 5, 1.0)
+    return np.asarray(cv2.warpAffine(picture, turn, picture.shape[::-1]), np.uint8)
+
+
+#: What a hospital's equipment may do to a film without changing what it shows.
+ROBUSTNESS: dict[str, Callable[[Picture], Picture]] = {
+    "gamma 0.6": _gamma(0.6),
+    "gamma 1.6": _gamma(1.6),
+    "narrow window": _window(0.03, 0.97),
+    "half the resolution": _halved,
+    "JPEG quality 30": _jpeg,
+    "turned by 5 degrees": _turned,
+    "mirrored": lambda picture: np.ascontiguousarray(picture[:, ::-1]),
+}
+
+
+@dataclass(frozen=True)
+class _Judge:
+    model: Model
+    engine: Infers
+    films: Films
+    pictures: Pictures
+
+    def __call__(self, rows: npt.NDArray[np.int64], change: Callable[[Picture], Picture]) -> Answers:
+        changed = np.stack([change(np.asarray(self.pictures[row])) for row in rows])
+        values = logits(self.engine, changed, np.arange(len(rows)), self.model.size)
+        return answers_of(self.films.take(rows), values, self.model.temperature, self.model.gate_temperature)
+
+
+def audit(model: Model, engine: Infers, films: Films, pictures: Pictures, split: str = "test") -> Figures:
+    """Return what each change does, on at most `FILMS` frontal films of a split."""
+    judge = _Judge(model, engine, films, pictures)
+    rows = _some(np.flatnonzero((films.splits == split) & films.frontal))
+    plain = judge(rows, lambda picture: picture)
+    normal, tb = plain.films.codes == NORMAL, plain.films.codes == TB
+    return {
+        "films": len(rows),
+        "shortcuts": {
+            "white boxes pasted on normal films": _moved(judge, rows[normal], plain.take(normal), _boxed),
+            "boxes and letters covered in tuberculosis films": _moved(
+                judge, rows[tb], plain.take(tb), _covered, TB
+            ),
+            "middle of the film blanked": _blanking(judge, rows, plain),
+            "source read from the answers to normal films": source_from_answers(plain.take(normal)),
+        },
+        "robustness": {name: _moved(judge, rows, plain, change) for name, change in ROBUSTNESS.items()},
+        "inverted": _inverted(judge, rows),
+    }
+
+
+def _some(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    chosen = np.random.default_rng(_SEED).permutation(rows)[:FILMS]
+    return np.sort(chosen)
+
+
+def _score(answers: Answers, code: int | None) -> Floats:
+    return answers.diseased if code is None else np.asarray(answers.classes[:, code])
+
+
+def _moved(
+    judge: _Judge,
+    rows: npt.NDArray[np.int64],
+    plain: Answers,
+    change: Callable[[Picture], Picture],
+    code: int | None = None,
+) -> Figures:
+    """Return how a change moves a probability (any disease, or one class) and how many decisions flip."""
+    if not len(rows):
+        return {"n": 0}
+    before, after = _score(plain, code), _score(judge(rows, change), code)
+    threshold = judge.model.any_disease.high if code is None else 0.5
+    truth = plain.films.codes != NORMAL
+    found: Figures = {
+        "n": len(rows),
+        "mean_before": rounded(float(before.mean())),
+        "mean_after": rounded(float(after.mean())),
+        "mean_change": rounded(float(np.abs(after - before).mean())),
+        "flipped": rounded(float(((before >= threshold) != (after >= threshold)).mean())),
+    }
+    if code is None and truth.any() and not truth.all():
+        found |= {"auroc_before": rounded(auroc(truth, before)), "auroc_after": rounded(auroc(truth, after))}
+    return found
+
+
+def _blanking(judge: _Judge, rows: npt.NDArray[np.int64], plain: Answers) -> Figures:
+    """Return what is left of any disease and of the six classes when the lungs are gone."""
+    blank = judge(rows, _blanked)
+    truth = plain.films.codes != NORMAL
+    single = plain.films.codes < plain.classes.shape[1]
+    codes = plain.films.codes[single]
+
+    def balanced(answers: Answers) -> float | None:
+        if not len(codes):
+            return None
+        said = answers.classes[single].argmax(axis=1)
+        return rounded(float(np.mean([(said[codes == code] == code).mean() for code in np.unique(codes)])))
+
+    return {
+        "n": len(rows),
+        "auroc_before": rounded(auroc(truth, plain.diseased)),
+        "auroc_after": rounded(auroc(truth, blank.diseased)),
+        "balanced_accuracy_before": balanced(plain),
+        "balanced_accuracy_after": balanced(blank),
+        "passed_by_the_gate": rounded(float((blank.gate >= judge.model.gate).mean())),
+    }
+
+
+def source_from_answers(normals: Answers) -> Figures:
+    """Return how well a film's source can be told from the six probabilities and the gate, among normals.
+
+    Cross-validated balanced accuracy beside chance; a model that ignores hospitals is near chance.
+    """
+    sources, index = np.unique(normals.films.sources, return_inverse=True)
+    common: Mask = np.bincount(index)[index] >= _FOLDS * 2 if len(index) else np.zeros(0, np.bool_)
+    if len(np.unique(index[common])) < 2:
+        return {"n": int(common.sum())}
+    odds = np.log(np.clip(np.column_stack([normals.classes, normals.gate])[common], 1e-6, 1))
+    learner = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=500))
+    said = cross_val_predict(learner, odds, index[common], cv=_FOLDS)
+    return {
+        "n": int(common.sum()),
+        "sources": [str(sources[code]) for code in np.unique(index[common])],
+        "balanced_accuracy": rounded(float(balanced_accuracy_score(index[common], said))),
+        "chance": rounded(1 / len(np.unique(index[common]))),
+    }
+
+
+def _inverted(judge: _Judge, rows: npt.NDArray[np.int64]) -> Figures:
+    """Return how many negatives (polarity unknown to the header) the gate turns away."""
+    gates = judge(rows, lambda picture: 255 - picture).gate
+    return {"n": len(rows), "turned_away_by_the_gate": rounded(float((gates < judge.model.gate).mean()))}
