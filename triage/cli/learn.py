@@ -78,6 +78,13 @@ def evaluate(
     border: Annotated[
         bool, typer.Option("--border/--no-border", help="Also what the border of the film alone gives.")
     ] = True,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Also what moves the answers and should not: boxes, windows, codecs."),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Also write the figures and curves to this HTML file.")
+    ] = None,
     cache: _Cache = None,
 ) -> None:
     """Judge a model on a split, every figure with its interval; thresholds come from the split val."""
@@ -87,7 +94,18 @@ def evaluate(
     from triage.learn.table import table
 
     found = find(models_dir(models), model, version)
-    made = judge(found, open_engine(found, engine), data, split=split, cache=cache, border=border, say=_say)
+    opened = open_engine(found, engine)
+    made = judge(found, opened, data, split=split, cache=cache, border=border, say=_say)
+    if audit:
+        from triage.learn.audit import audit as look
+
+        _say("auditing")
+        made.document["audit"] = look(found, opened, made.films, made.pictures, split)
+    if report is not None:
+        from triage.learn.report import write_report
+
+        write_report(made, report)
+        _say(f"The report is {report}.")
     if as_json:
         print_json(made.document)
     else:
