@@ -21,12 +21,31 @@ def register(app: typer.Typer) -> None:
 
 
 def bring_in(
-    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
+    paths: Annotated[list[Path] | None, typer.Argument(help="DICOM files, or folders of them.")] = None,
     config: Config = None,
+    query: Annotated[
+        str, typer.Option("--query", metavar="AE@HOST:PORT", help="Fetch studies from a PACS instead.")
+    ] = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEYWORD=VALUE", help="What to ask for, e.g. StudyDate=20260101-."),
+    ] = None,
+    move_to: Annotated[
+        str, typer.Option(metavar="AE", help="C-MOVE to our listener by this title; else C-GET.")
+    ] = "",
     rate: Annotated[float, typer.Option(help="At most so many objects a second; 0: no limit.")] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Bring films into this site by its own listener; run again, it goes on where it stopped."""
+    """Bring films into this site, from folders or from a PACS; run again, it goes on where it stopped."""
+    if query:
+        from triage.cli.fetching import fetch
+
+        fetch(query, key or [], move_to, rate, config, as_json=as_json)
+        return
+    _folders(paths or [], config, rate, as_json=as_json)
+
+
+def _folders(paths: list[Path], config: Path | None, rate: float, *, as_json: bool) -> None:
     import threading
 
     from rich.console import Console
@@ -99,7 +118,9 @@ def _new(db: Any, files: list[Path]) -> list[Path]:
     with db.read() as session:
         for path in files:
             try:
-                uid = str(dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
+                uid = str(
+                    dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID
+                )
             except (InvalidDicomError, OSError, AttributeError, ValueError):
                 new.append(path)  # the sender says what is wrong with it
                 continue

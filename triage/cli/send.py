@@ -39,7 +39,7 @@ def send(
     from triage.deliver.batch import files_of, send_files
     from triage.deliver.dicom import DicomDestination, Sender
 
-    ae_title, host, port = _address(to)
+    ae_title, host, port = parse_address(to)
     missing = [path for path in paths if not path.exists()]
     if missing:
         _usage(f"{missing[0]} does not exist.")
@@ -63,7 +63,8 @@ def send(
         raise typer.Exit(1)
 
 
-def _address(text: str) -> tuple[str, str, int]:
+def parse_address(text: str) -> tuple[str, str, int]:
+    """Return the parts of AE@HOST:PORT; exit code 2 for a text that is none."""
     match = _ADDRESS.fullmatch(text)
     if match is None or not 0 < int(match["port"]) < 65536:
         _usage(f"'{text}' is no AE@HOST:PORT, for example ORTHANC@127.0.0.1:4242.")

@@ -71,3 +71,16 @@ def offer(abstract_syntax: str) -> PresentationContext:
     if abstract_syntax in _SERVICES:
         return build_context(abstract_syntax)
     return build_context(abstract_syntax, list(TRANSFER_SYNTAXES))
+
+
+#: An association has room for so many presentation contexts (PS3.8 9.3.2.2: odd numbers below 256).
+MAX_REQUESTED = 128
+#: What a chest study holds comes first: classes beyond the room of one association are not fetched.
+_USUAL = tuple(
+    _STORAGE_ROOT + tail for tail in ("1", "1.1", "1.1.1", "7", "88.11", "88.22", "88.33", "88.34", "88.59")
+)
+
+
+def requested_storage(count: int) -> list[str]:
+    """Return the storage classes that we ask an archive for, at most `count`."""
+    return [*_USUAL, *sorted(_KNOWN - set(_USUAL))][:count]
