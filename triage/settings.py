@@ -29,7 +29,7 @@ class _Section(BaseModel):
 def _ae_title(value: str) -> str:
     text = value.strip()
     if not 0 < len(text) <= AE_TITLE_LENGTH or not text.isascii() or not text.isprintable() or "\\" in text:
-        msg = f"an AE title has 1 to {AE_TITLE_LENGTH} printable ASCII characters without a backslash (PS3.5 6.2)"
+        msg = "an AE title has 1 to 16 printable ASCII characters without a backslash (PS3.5 6.2)"
         raise ValueError(msg)
     return text
 

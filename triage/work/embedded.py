@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import JSON, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from triage.store.database import Database, announce
 from triage.store.tables import Job
+from triage.store.types import UtcDateTime
 from triage.work.queue import Stage, TakenJob
 
 #: A worker that did not finish within this time is taken for dead and its job is given to another.
@@ -34,13 +35,18 @@ class EmbeddedQueue:
         self, session: Session, stage: Stage, key: str, payload: Mapping[str, Any], run_at: datetime
     ) -> None:
         """See `Queue.put`. A job that is being worked on does not swallow a new one."""
-        waiting = select(Job.id).where(
-            Job.stage == stage.value, Job.job_key == key, Job.leased_until.is_(None)
-        )
-        if session.scalars(waiting.limit(1)).first() is None:
-            row = Job(stage=stage.value, job_key=key, payload=dict(payload), run_at=run_at, created_at=run_at)
-            session.add(row)
-            session.flush()
+        waiting = exists().where(Job.stage == stage.value, Job.job_key == key, Job.leased_until.is_(None))
+        row = select(
+            literal(stage.value),
+            literal(key),
+            literal(dict(payload), JSON),
+            literal(run_at, UtcDateTime),
+            literal(run_at, UtcDateTime),
+            literal(0),
+            literal(""),
+        ).where(~waiting)
+        columns = ("stage", "job_key", "payload", "run_at", "created_at", "attempts", "last_error")
+        session.execute(insert(Job).from_select(columns, row))
         announce(session, f"job:{stage.value}")
 
     def take(self, stage: Stage, now: datetime) -> TakenJob | None:

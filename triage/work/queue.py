@@ -42,7 +42,7 @@ class Queue(Protocol):
     def put(
         self, session: Session, stage: Stage, key: str, payload: Mapping[str, Any], run_at: datetime
     ) -> None:
-        """Add a job in the caller's transaction; a waiting job of the stage with that key is kept as it is."""
+        """Add a job in the caller's transaction; a waiting job of the stage with that key stays as it is."""
 
     def take(self, stage: Stage, now: datetime) -> TakenJob | None:
         """Lease the job that has been due longest, or return None."""
