@@ -442,3 +442,14 @@ def test_big_objects_arrive_whole_whatever_the_fragments(tmp_path):
             peer.release()
             row = room.instances()[-1]
             assert room.spool.path(row.path).read_bytes().endswith(item.data)
+
+
+def test_a_late_film_opens_the_next_version_and_brings_its_own_urgency(tmp_path):
+    with receiving(tmp_path) as room:
+        send(room.address, an_object(1))
+        wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 5)
+        send(room.address, an_object(2, RequestedProcedurePriority="STAT"))
+        study = room.studies()[0]
+        assert (study.version, study.object_urgency.value) == (2, "stat")
+        assert [row.study_version for row in room.instances()] == [1, 2]
+        wait_until(lambda: room.jobs("conclude") == 2, 5)

@@ -55,7 +55,8 @@ class Recorder:
     def record(self, session: Session, arrival: Arrival) -> Verdict:
         """Write one object down; success with a sentence means that it was kept apart."""
         header = arrival.header
-        again = instances.same_bytes(session, header.sop_instance_uid, arrival.digest)
+        known = instances.with_uid(session, header.sop_instance_uid)
+        again = next((row for row in known if row.digest == arrival.digest), None)
         if again is not None:
             self._restore_file(again, arrival)
             return Verdict(Status.SUCCESS, study_id=again.study_id)
@@ -64,9 +65,11 @@ class Recorder:
         if study is not None and differ(_person_of_study(study), _person_of_header(header)):
             session.add(_row(arrival, now, unjudged=NotEvaluated.PATIENT_MISMATCH, quarantine=_OTHER_PATIENT))
             return Verdict(Status.SUCCESS, _OTHER_PATIENT)
+        new = study is None
         if study is None:
             study = studies.create(session, header, sender=arrival.sender.ae_title, now=now)
-        self._keep(session, study, arrival, now)
+        with session.no_autoflush:  # one flush for all rows: a flush costs more than a row
+            self._keep(session, study, arrival, now, known, new=new)
         return Verdict(Status.SUCCESS, study_id=study.id)
 
     @staticmethod
@@ -76,18 +79,28 @@ class Recorder:
             known.path = arrival.path
             known.purged_at = None
 
-    def _keep(self, session: Session, study: Study, arrival: Arrival, now: datetime) -> None:
+    def _keep(
+        self,
+        session: Session,
+        study: Study,
+        arrival: Arrival,
+        now: datetime,
+        known: Sequence[Instance],
+        *,
+        new: bool,
+    ) -> None:
         header = arrival.header
         kind = family(header.sop_class_uid)
         row = _row(arrival, now, unjudged=unjudged_reason(header), study=study)
-        _mark_conflicts(instances.with_uid(session, header.sop_instance_uid), row)
-        self._update_study(study, header, now)
+        _mark_conflicts(known, row)
         if kind is not Family.OTHER and study.state is not StudyState.RECEIVING:
             studies.step(session, study, StudyStep.REOPEN, now, cause="late image")
             row.study_version = study.version
+        # After the step, which reads the study anew.
+        self._update_study(study, header, now)
         session.add(row)
+        self._place(session, study, kind, now, new=new)
         session.flush()
-        self._place(session, study, kind, now)
         if row.unjudged is None:
             self._queue.put(session, Stage.ASSESS, str(row.id), {"instance_id": row.id}, now)
 
@@ -101,15 +114,14 @@ class Recorder:
                 setattr(study, column, getattr(header, attribute))
         study.last_instance_at = now
 
-    def _place(self, session: Session, study: Study, kind: Family, now: datetime) -> None:
+    def _place(self, session: Session, study: Study, kind: Family, now: datetime, *, new: bool) -> None:
         """Give a study with a radiograph its place in the list, or look at its place again."""
-        entry = session.get(Entry, study.id)
+        entry = None if new else session.get(Entry, study.id)
         if entry is None:
             if kind is Family.OTHER:
                 return
             # The wait of a study begins with its first film, not with a paper that came before it.
             study.arrived_at = now
-            session.flush()
             entries.create(session, study, self._policy(session), now, "first image")
             return
         if entry.state is EntryState.WITHDRAWN and kind is not Family.OTHER:

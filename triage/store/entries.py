@@ -89,16 +89,19 @@ def ranking_of(entry: Entry | Row[Any], policy: Policy) -> Ranking:
 
 def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:
     """Give a study its place in the list; called with the first image, before anything is assessed."""
-    inputs, film = inputs_of(session, study, None)
+    # Nothing can have been said of a study before it has a place, so only the orders are asked.
+    inputs = Inputs(
+        study_uid=study.study_uid, arrived_at=study.arrived_at, urgency=orders.urgency(session, study)
+    )
     entry = Entry(
         study_id=study.id,
         study_uid=study.study_uid,
         arrived_at=study.arrived_at,
-        **columns(inputs, film, policy),
+        state=EntryState.WAITING,
+        **columns(inputs, None, policy),
     )
     session.add(entry)
-    session.flush()
-    record(session, entry, "arrived", now, cause=cause, model=film.model if film else "")
+    record(session, entry, "arrived", now, cause=cause)
     return entry
 
 

@@ -11,11 +11,23 @@ from triage.domain.policy import Policy
 from triage.store.database import announce
 from triage.store.tables import PolicyRow
 
+#: The policy that was read last, by name and digest: it is asked for with every film.
+_read: dict[tuple[str, str], Policy] = {}
+
 
 def active(session: Session) -> Policy:
     """Return the policy in force; the built-in default before any was activated."""
-    row = session.scalars(select(PolicyRow).order_by(PolicyRow.id.desc()).limit(1)).first()
-    return Policy() if row is None else Policy.from_mapping(row.content)
+    query = select(PolicyRow.id, PolicyRow.version, PolicyRow.digest).order_by(PolicyRow.id.desc()).limit(1)
+    newest = session.execute(query).first()
+    if newest is None:
+        return Policy()
+    known = _read.get((newest.version, newest.digest))
+    if known is None:
+        content = session.scalar(select(PolicyRow.content).where(PolicyRow.id == newest.id))
+        known = Policy.from_mapping(content or {})
+        _read.clear()
+        _read[newest.version, newest.digest] = known
+    return known
 
 
 def active_row(session: Session) -> PolicyRow | None:
