@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from triage.store import migrations
@@ -14,6 +15,10 @@ from triage.store.database import Database
 
 # The rest of the machine needs its cores too; and two pools that spin slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is no failure of a property.
+hypothesis.settings.register_profile("triage", deadline=None)
+hypothesis.settings.load_profile("triage")
 
 pytest_plugins = ["tests.peers"]
 

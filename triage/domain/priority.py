@@ -215,8 +215,9 @@ def advance_micros(
     if aged_out:
         return most
     minutes = policy.minutes
-    best = max((micros_of(minutes[name] * share) for name, share in shares), default=0)
-    return min(max(best + sum(map(micros_of, pins)), 0), most)
+    # Rounding keeps the order, so the largest is looked for first and only it is rounded.
+    best = max([minutes[name] * share for name, share in shares], default=0)
+    return min(max(micros_of(best) + sum(map(micros_of, pins)), 0), most)
 
 
 def _terms(standing: Standing, policy: Policy) -> tuple[Term, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from triage.domain.priority import Urgency
@@ -12,14 +12,54 @@ from triage.store.tables import Order, Study
 
 
 def for_study(session: Session, study: Study) -> Sequence[Order]:
-    """Return the orders that name a study, newest first."""
+    """Return the orders that name a study and not another patient, newest first."""
     same = [Order.study_uid == study.study_uid]
     if study.accession_number:
         same.append(Order.accession_number == study.accession_number)
     query = (
         select(Order).where(or_(*same), ~Order.cancelled).order_by(Order.received_at.desc(), Order.id.desc())
     )
-    return session.scalars(query).all()
+    return [order for order in session.scalars(query) if not contradicts(order, study)]
+
+
+def contradicts(order: Order, study: Study) -> bool:
+    """Return whether order and study name different patients: such an order must not move the study.
+
+    Only values that both have can contradict each other; issuers are compared where both are known.
+    """
+    pairs = (
+        (order.patient_id, study.patient_id),
+        (order.patient_id_issuer, study.patient_id_issuer),
+        (order.patient_birth_date, study.patient_birth_date),
+    )
+    return any(one and other and one != other for one, other in pairs)
+
+
+def studies_of(session: Session, order: Order) -> Sequence[Study]:
+    """Return the studies that an order names, whoever they belong to."""
+    same = []
+    if order.study_uid:
+        same.append(Study.study_uid == order.study_uid)
+    if order.accession_number:
+        same.append(Study.accession_number == order.accession_number)
+    return session.scalars(select(Study).where(or_(*same))).all() if same else []
+
+
+def by_key(session: Session, key: str) -> Order | None:
+    """Return the order with an identity at its source."""
+    return session.scalars(select(Order).where(Order.order_key == key)).first()
+
+
+def without_images(session: Session, limit: int) -> Sequence[Order]:
+    """Return the orders, newest first, for which no image has come."""
+    arrived = select(Study.id).where(
+        or_(
+            and_(Order.study_uid != "", Study.study_uid == Order.study_uid),
+            and_(Order.accession_number != "", Study.accession_number == Order.accession_number),
+        )
+    )
+    query = select(Order).where(~Order.cancelled, ~arrived.exists())
+    return session.scalars(query.order_by(Order.received_at.desc(), Order.id.desc()).limit(limit)).all()
 
 
 def urgency(session: Session, study: Study) -> Urgency:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import (
     JSON,
@@ -243,6 +244,12 @@ class Entry(Base):
     read_by: Mapped[str | None] = mapped_column(String(80), default=None)
     read_at: Mapped[datetime | None] = mapped_column(default=None)
     note: Mapped[str] = mapped_column(Text, default="")
+    #: SOP Instance UID of the workitem as which UPS clients see the entry (PS3.4 CC).
+    workitem_uid: Mapped[str] = mapped_column(
+        String(64), index=True, default=lambda: f"2.25.{uuid4().int}", server_default=""
+    )
+    #: Transaction UID of the UPS client that claimed it: its key to the lock; empty for other readers.
+    transaction_uid: Mapped[str] = mapped_column(String(64), default="", server_default="")
     #: Goes up with every change: the ETag.
     revision: Mapped[int] = mapped_column(default=1)
 

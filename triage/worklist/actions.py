@@ -50,7 +50,8 @@ def claim(session: Session, study_uid: str, actor: str, now: datetime, revision:
     if entry.state is EntryState.CLAIMED:
         msg = f"The study is claimed by {entry.claimed_by}; choose another or ask for its release."
         raise Conflict(msg)
-    changes = {"claimed_by": actor, "claimed_at": now, "claim_seen_at": now}
+    # A UPS client's key to an earlier claim opens this one no more.
+    changes = {"claimed_by": actor, "claimed_at": now, "claim_seen_at": now, "transaction_uid": ""}
     entries.step(session, entry, EntryStep.CLAIM, now, actor=actor, changes=changes)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Row,
     Text,
     bindparam,
@@ -22,7 +23,6 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
-    or_,
     select,
     table,
     type_coerce,
@@ -38,7 +38,8 @@ from triage.store.database import announce
 from triage.store.tables import Entry, EntryEvent, PolicyRow
 from triage.store.types import to_micros
 
-_UNREAD = or_(entries.in_state(EntryState.WAITING), entries.in_state(EntryState.CLAIMED))
+#: One after the other, since each has an index of its own and both together have none.
+_UNREAD = (entries.in_state(EntryState.WAITING), entries.in_state(EntryState.CLAIMED))
 
 #: The table without the types of the domain, whose conversion would cost more than the ranking.
 _ROW = table(
@@ -75,13 +76,13 @@ def switch(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRo
     """
     row = policies.activate(session, policy, now, by)
     _rank_unranked(session, policy, now)
-    moved = list(_moved(session, policy, now))
+    moved = [values for unread in _UNREAD for values in _moved(session, unread, policy, now)]
     if moved:
         _write(session, moved)
         _record(session, [values["row"] for values in moved], policy, now, by)
-    session.execute(
-        update(_ROW).where(_UNREAD, _ROW.c.policy != policy.version).values(policy=policy.version)
-    )
+    for unread in _UNREAD:
+        unmoved = update(_ROW).where(unread, _ROW.c.policy != policy.version)
+        session.execute(unmoved.values(policy=policy.version))
     session.expire_all()
     announce(session, "list")
     return row
@@ -89,13 +90,17 @@ def switch(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRo
 
 def _rank_unranked(session: Session, policy: Policy, now: datetime) -> None:
     # Rows of an older version of this software hold nothing yet that could be weighed.
-    query = select(Entry.study_uid).where(_UNREAD, cast(Entry.standing, Text) == "{}")
-    for uid in session.scalars(query).all():
-        study = studies.by_uid(session, uid)
-        entries.rerank(session, study, policy, now, verb="reranked", cause="upgrade", actor="scheduler")
+    for unread in _UNREAD:
+        query = select(Entry.study_uid).where(unread, Entry.policy == "")
+        for uid in session.scalars(query).all():
+            study = studies.by_uid(session, uid)
+            entries.rerank(session, study, policy, now, verb="reranked", cause="upgrade", actor="scheduler")
 
 
-def _moved(session: Session, policy: Policy, now: datetime) -> Iterator[dict[str, Any]]:
+def _moved(
+    session: Session, unread: ColumnElement[bool], policy: Policy, now: datetime
+) -> Iterator[dict[str, Any]]:
+    version = policy.version
     limit = to_micros(now) - micros_of(policy.upper_limit_minutes)
     due = {name: micros_of(minutes) for name, minutes in policy.due.items()}
     query = select(
@@ -106,7 +111,7 @@ def _moved(session: Session, policy: Policy, now: datetime) -> Iterator[dict[str
         Entry.aged_out,
         cast(Entry.standing, Text),
         cast(Entry.pins, Text),
-    ).where(_UNREAD)
+    ).where(unread)
     for study_id, arrived, effective_before, due_before, aged_before, standing, pins in session.execute(
         query
     ):
@@ -123,7 +128,7 @@ def _moved(session: Session, policy: Policy, now: datetime) -> Iterator[dict[str
                 "due": due_at,
                 "advance": advance,
                 "aged": aged,
-                "new": policy.version,
+                "new": version,
             }
 
 

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 #: Another process takes over when the one that keeps the beat was silent for so many beats.
 _SILENT_BEATS = 3
 
+#: Entries that one beat ages out, so that the writers behind it wait for milliseconds; the rest is next.
+_AT_ONCE = 500
+
 
 class Scheduler:
     """Runs `beat` at a fixed interval; of several processes on one database only one does the work."""
@@ -88,6 +91,7 @@ def age_out(session: Session, policy: Policy, now: datetime) -> int:
         select(Entry, Study)
         .join(Study, Study.id == Entry.study_id)
         .where(entries.WAITING, Entry.arrived_at <= limit, Entry.aged_out != true())
+        .limit(_AT_ONCE)
     )
     rows = session.execute(query).all()
     for entry, study in rows:
