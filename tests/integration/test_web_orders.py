@@ -105,3 +105,28 @@ def test_films_are_streamed_to_the_receiving_room(room: Room) -> None:
         assert xml.text == "<NativeDicomModel/>"
         headers["Content-Type"] = "application/json"
         assert client.post("/dicom-web/studies", content=b"{}", headers=headers).status_code == 415
+
+
+def test_a_ups_client_sees_the_order_of_the_list_claims_and_completes(room: Room) -> None:
+    headers = room.bearer(Role.RADIOLOGIST)
+    listed = room.client.get("/api/v1/worklist", headers=headers).json()["items"]
+    found = room.client.get("/dicom-web/workitems?includefield=all", headers=headers)
+    assert found.headers["content-type"] == "application/dicom+json"
+    items = found.json()
+    studies = [item["00404021"]["Value"][0]["0020000D"]["Value"][0] for item in items]
+    assert studies == [item["study_instance_uid"] for item in listed]
+    uid = items[0]["00080018"]["Value"][0]
+    transaction = {"00081195": {"vr": "UI", "Value": ["1.2.3.4"]}}
+    begin = {**transaction, "00741000": {"vr": "CS", "Value": ["IN PROGRESS"]}}
+    end = {**transaction, "00741000": {"vr": "CS", "Value": ["COMPLETED"]}}
+    address = f"/dicom-web/workitems/{uid}"
+    assert room.client.put(f"{address}/state", json=[end], headers=headers).status_code == 409
+    assert room.client.put(f"{address}/state", json=[begin], headers=headers).status_code == 200
+    study = room.client.get(f"/api/v1/studies/{studies[0]}", headers=headers).json()
+    assert study["claimed_by"] == "program-radiologist"
+    assert room.client.put(f"{address}/state", json=[end], headers=headers).status_code == 200
+    assert room.client.get(f"/api/v1/studies/{studies[0]}", headers=headers).json()["status"] == "read"
+    assert room.client.put(f"{address}/state", content=b"nonsense", headers=headers).status_code == 400
+    assert room.client.get("/dicom-web/workitems/1.2.3", headers=headers).status_code == 404
+    assert room.client.get("/dicom-web/workitems?nonsense=1", headers=headers).status_code == 400
+    assert room.client.post(f"{address}/cancelrequest", headers=headers).status_code == 409

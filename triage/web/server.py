@@ -47,7 +47,7 @@ class WebServer:
             ConfigurationError: the address can't be used.
         """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # Only a socket that names its protocol gets TCP_NODELAY from asyncio; without, each answer waits 40 ms.
+        # Only a socket that names its protocol gets TCP_NODELAY from asyncio; else an answer waits 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -14,6 +14,7 @@ from triage.web.routes import (
     stow,
     studies,
     views,
+    workitems,
     worklist,
 )
 
@@ -29,6 +30,7 @@ ALL = tuple(
         history,
         orders,
         stow,
+        workitems,
         policy,
         problems,
         login,
