@@ -11,7 +11,6 @@ from typing import Any
 from triage.assess.engine import open_engine
 from triage.assess.registry import Model
 from triage.learn.bars import held_against
-from triage.learn.cache import cache_dir
 from triage.learn.data import Films, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.package import package
@@ -64,6 +63,7 @@ def package_with_card(
     architecture: str,
     size: int,
     cache: Path | None = None,
+    engine: str = "auto",
     say: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Write a model folder, judge the model on `test`, and write its figures and card beside it.
@@ -72,8 +72,8 @@ def package_with_card(
         DataError, ModelRefused, TrainingFailed: as `package`.
     """
     say("taking temperatures and thresholds from val")
-    model = package(weights, target, data, architecture=architecture, size=size, cache=cache)
-    made = evaluate(model, open_engine(model), data, cache=cache_dir(cache), say=say)
+    model = package(weights, target, data, architecture=architecture, size=size, cache=cache, engine=engine)
+    made = evaluate(model, open_engine(model, engine), data, cache=cache, say=say)
     _write(model.folder / FIGURES, json.dumps(made.document, indent=1) + "\n")
     _write(model.folder / CARD, card(model, made.document, read_films(data)))
     return model
@@ -180,6 +180,8 @@ def _quality(document: Mapping[str, Any]) -> list[str]:
         names = ("brier", "ece", "slope", "intercept")
         lines += [", ".join(f"{name} {calibration[name]}" for name in names) + ".", ""]
     for prevalence, values in worth.items():
-        shown = f"PPV {values['ppv']:.3f}, NPV {values['npv']:.4f}"
+        shown = ", ".join(
+            f"{name.upper()} {value:.4f}" for name, value in values.items() if value is not None
+        )
         lines.append(f"- where {float(prevalence):.0%} of the patients are diseased: {shown}")
     return lines

@@ -82,12 +82,15 @@ def fill(network: torch.nn.Module, state: Tensors, where: Path, architecture: st
     Raises:
         ModelRefused: the tensors are another architecture's; the sentence names the first that is wrong.
     """
-    own = network.state_dict()
+    # counters of batches say nothing about an architecture, and models that serve have none
+    own = {n: t for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
     for name, value in own.items():
         if name not in state or state[name].shape != value.shape:
             msg = f"{where} is of another architecture than {architecture}: see the tensor '{name}'."
             raise ModelRefused(msg)
-    network.load_state_dict({name: state[name] for name in own})
+    network.load_state_dict(
+        {name: state[name] for name in state if name in network.state_dict()}, strict=False
+    )
 
 
 def save(

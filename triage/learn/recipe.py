@@ -105,6 +105,7 @@ class Stage(_Section):
     classes: dict[str, Class] | None = None
     augment: Augment | None = None
     made_negatives: MadeNegatives | None = None
+    loss: Loss | None = None
 
 
 class Recipe(_Section):

@@ -22,6 +22,7 @@ from triage.errors import ConfigurationError, DataError, TrainingFailed, TriageE
 from triage.learn import checkpoint, transfer, validate
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.data import read_films
+from triage.learn.duplicates import refuse_leakage
 from triage.learn.loss import loss
 from triage.learn.progress import progress
 from triage.learn.recipe import Recipe, Schedule, Stage, read_recipe
@@ -54,7 +55,7 @@ def train(
 
     Raises:
         ConfigurationError: the recipe or the device can't be used.
-        DataError: films are missing or unreadable, or a class is empty.
+        DataError: films are missing or unreadable, a class is empty, or a film is in two splits.
         ModelRefused: the checkpoint is of another architecture or no safetensors.
         TrainingFailed: the loss is no number, the answers collapsed, or the disk is full.
     """
@@ -67,7 +68,10 @@ def train(
         # an empty class is said before hours of decoding
         chances(films, stage.classes or recipe.classes)
     run = last_run(root, recipe) if resume else new_run(root, recipe, datetime.now(UTC))
-    drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
+    grey = pictures(films, cache_dir(cache))
+    if not resume:
+        refuse_leakage(films, grey)
+    drawer = Drawer(films, grey, recipe)
     training = Training(drawer, run, choose_device(device), say)
     if resume:
         training.go_on()
@@ -212,7 +216,7 @@ class Training:
         inputs = inputs.to(self._device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = self.network(inputs)
-        cost = loss(logits, codes.to(self._device), self.recipe.loss)
+        cost = loss(logits, codes.to(self._device), stage.loss or self.recipe.loss)
         value = float(cost.detach())
         if not math.isfinite(value):
             msg = (

@@ -1,0 +1,108 @@
+"""From weights to a model, its figures, its card, and a check that they are its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from triage.assess.network import build
+from triage.assess.registry import load
+from triage.errors import DataError, ModelRefused
+from triage.learn.answers import answers_of
+from triage.learn.calibrate import calibrate, temperature_of, threshold_for, threshold_of_f1
+from triage.learn.card import package_with_card
+from triage.learn.data import read_films
+from triage.learn.package import package
+from triage.learn.verify import verify
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    state = build("densenet121", 7).state_dict()
+    path = tmp_path / "weights.safetensors"
+    save_file(state, path)
+    return path
+
+
+def test_a_packaged_model_loads_judges_and_verifies(make_set, weights, tmp_path):
+    data, cache, target = make_set(each=8), tmp_path / "cache", tmp_path / "models" / "chest" / "3"
+    model = package_with_card(
+        weights, target, data, architecture="densenet121", size=32, cache=cache, engine="torch"
+    )
+    assert model == load(target)
+    assert (model.name, model.version, model.size) == ("chest", "3", 32)
+    assert 0 <= model.any_disease.low <= model.any_disease.high <= 1
+    figures = json.loads((target / "figures.json").read_text())
+    assert figures["gate"]["n"] == 32
+    assert figures["any_disease"]["per_source"].keys() == {"north", "south"}
+    assert "auroc_ci" in figures["any_disease"]
+    assert figures["border"]["any_disease"]["n"] == figures["any_disease"]["n"]
+    card = (target / "MODEL_CARD.md").read_text()
+    assert "Not a medical device" in card
+    assert f"| `gate` | {figures['gate']['n']} |" in card
+    checks = verify(model, "torch", data, cache=cache)
+    assert [check.sentence for check in checks if not check.holds] == []
+    (target / "figures.json").write_text(json.dumps({**figures, "gate": {"n": 32, "auroc": 0.123}}))
+    assert [
+        check.sentence.split(":")[0] for check in verify(model, "torch", data, cache=cache) if not check.holds
+    ] == ["gate"]
+
+
+def test_a_pickle_and_another_architecture_are_refused(make_set, weights, tmp_path):
+    pickle = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(1)}, pickle)
+    target = tmp_path / "models" / "chest" / "1"
+    with pytest.raises(ModelRefused, match="pickles are never loaded"):
+        package(pickle, target, make_set(), architecture="densenet121", size=32)
+    with pytest.raises(ModelRefused, match="another architecture than densenet169"):
+        package(weights, target, tmp_path / "set", architecture="densenet169", size=32)
+    assert not target.exists()
+
+
+def test_a_set_without_val_is_refused(make_set, weights, tmp_path):
+    data = make_set()
+    index = data / "index.csv"
+    index.write_text(index.read_text().replace(",val,", ",train,"))
+    with pytest.raises(DataError, match="'val'"):
+        package(weights, tmp_path / "m" / "1", data, architecture="densenet121", size=32)
+
+
+def test_thresholds_keep_the_promised_sensitivity(make_set):
+    val = read_films(make_set(each=40))
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (len(val), 7)).astype(np.float32)
+    codes = np.minimum(val.codes, 5)
+    logits[np.arange(len(val)), codes] += 3
+    logits[:, 6] = np.where(val.frontal, 6, -6) + rng.normal(0, 1, len(val))
+    answers = answers_of(val, logits, temperature_of(val, logits))
+    found = calibrate(answers, 1.0, 1.0)
+    frontal = answers.take(val.frontal)
+    ill = frontal.diseased[frontal.films.codes != 0]
+    assert (ill >= found.any_disease.high).mean() >= 0.97
+    assert (ill >= found.any_disease.low).mean() >= 0.985
+    assert ((answers.gate >= found.gate) == val.frontal).all()
+    # in the middle between the two groups, not at the edge of one
+    assert 0.05 < found.gate < 0.95
+
+
+def test_a_threshold_is_the_highest_that_finds_enough():
+    scores = np.arange(100) / 100
+    assert threshold_for(scores, 0.97) == pytest.approx(0.03)
+    assert threshold_of_f1(
+        np.array([False, False, True, True]), np.array([0.1, 0.2, 0.8, 0.9])
+    ) == pytest.approx(0.5)
+
+
+def test_overconfident_answers_are_cooled(make_set):
+    films = read_films(make_set(each=40))
+    rng = np.random.default_rng(1)
+    logits = np.zeros((len(films), 7), np.float32)
+    said = np.where(rng.random(len(films)) < 0.6, np.minimum(films.codes, 5), rng.integers(0, 6, len(films)))
+    logits[np.arange(len(films)), said] = 12
+    assert temperature_of(films, logits) > 2
