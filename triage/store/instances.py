@@ -13,12 +13,6 @@ from triage.domain.study import StudyState
 from triage.store.tables import Entry, FilmAssessmentRow, Instance, Result, Study
 
 
-def same_bytes(session: Session, sop_instance_uid: str, digest: str) -> Instance | None:
-    """Return the row of the very same object, if it was received before."""
-    query = select(Instance).where(Instance.sop_instance_uid == sop_instance_uid, Instance.digest == digest)
-    return session.scalars(query).first()
-
-
 def with_uid(session: Session, sop_instance_uid: str) -> Sequence[Instance]:
     """Return every copy that came under one SOP Instance UID, oldest first."""
     query = select(Instance).where(Instance.sop_instance_uid == sop_instance_uid).order_by(Instance.id)
