@@ -76,6 +76,8 @@ class Service:
         self._stops: list[Callable[[], None]] = []
         self._workers: list[Worker] = []
         self._web: Any = None
+        self._hl7: Any = None
+        self._ups: Any = None
         self._listener: Any = None
         self._intake: Any = None
         self._completion: Any = None
@@ -220,8 +222,42 @@ class Service:
             every=timedelta(seconds=self.settings.scheduler.rerank_seconds),
             claim_idle=timedelta(minutes=self.settings.scheduler.claim_idle_minutes),
         )
+        self._ask_worklists(scheduler)
         scheduler.start()
         self._stops.append(scheduler.stop)
+
+    def _ask_worklists(self, scheduler: Any) -> None:
+        from triage.worklist import mwl
+
+        wanted = self.settings.orders
+        for item in wanted.mwl:
+            peer = mwl.WorklistPeer(
+                item.ae_title, item.host, item.port, self.settings.listener.ae_title, item.modalities
+            )
+            every = timedelta(seconds=wanted.mwl_seconds)
+            scheduler.also(item.ae_title, lambda peer=peer: mwl.poll(self.db, peer, self.clock), every)
+
+    def _start_list_services(self) -> None:
+        """Start what speaks to other systems about the list: HL7 orders in, workitems out."""
+        from triage.worklist.mllp import MllpServer
+        from triage.worklist.ups_service import UpsService
+
+        orders, ups = self.settings.orders, self.settings.ups
+        if orders.hl7_port is not None:
+            self._hl7 = MllpServer(self.db, self.clock, orders.hl7_host, orders.hl7_port)
+            self._hl7.start()
+            self._stops.append(self._hl7.stop)
+        if ups.port is not None:
+            self._ups = UpsService(
+                self.db,
+                self.clock,
+                ae_title=self.settings.listener.ae_title,
+                host=ups.host,
+                port=ups.port,
+                clients=frozenset(ups.clients),
+            )
+            self._ups.start()
+            self._stops.append(self._ups.stop)
 
     def _receiving(self) -> Any:
         """Return what takes objects in, by whatever channel; made once."""
@@ -321,6 +357,7 @@ class Service:
         self._web = WebServer(application, web.host, web.port)
         self._web.start()
         self._stops.append(self._web.stop)
+        self._start_list_services()
 
     def _live_metrics(self) -> dict[str, tuple[str, Callable[[], float]]]:
         return {
@@ -371,6 +408,9 @@ class Service:
             lines.append(f"DICOM  {title}@{host}:{port}")
         if self._web is not None:
             lines.append(f"Web    {self.web_address()}")
+        for name, server in (("HL7", self._hl7), ("UPS", self._ups)):
+            if server is not None:
+                lines.append("{:6} {}:{}".format(name, *server.address))
         return lines or ["Working; this process listens nowhere."]
 
     def dicom_address(self) -> tuple[str, int, str]:

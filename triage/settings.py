@@ -155,6 +155,37 @@ class SchedulerSettings(_Section):
     claim_idle_minutes: float = Field(default=30, gt=0)
 
 
+class Mwl(_Section):
+    """A modality worklist that is asked for the priorities of its orders."""
+
+    ae_title: str
+    host: str
+    port: int = Field(ge=1, le=65535)
+    modalities: tuple[str, ...] = ("CR", "DX")
+
+    _title = field_validator("ae_title")(_ae_title)
+
+
+class OrderSettings(_Section):
+    """How orders come, besides REST."""
+
+    hl7_host: str = "127.0.0.1"
+    #: Port of HL7 v2 over MLLP; unset: not served.
+    hl7_port: int | None = Field(default=None, ge=0, le=65535)
+    mwl: tuple[Mwl, ...] = ()
+    mwl_seconds: float = Field(default=60, ge=5)
+
+
+class UpsSettings(_Section):
+    """The list as workitems for reading clients on the DICOM network."""
+
+    host: str = "127.0.0.1"
+    #: Unset: not served.
+    port: int | None = Field(default=None, ge=0, le=65535)
+    #: AE titles that are let in; none listed means any that reaches the address.
+    clients: tuple[str, ...] = ()
+
+
 class Settings(BaseSettings):
     """The whole tree, checked; made by `load`."""
 
@@ -173,6 +204,8 @@ class Settings(BaseSettings):
     destination: tuple[Destination, ...] = ()
     web: WebSettings = WebSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    orders: OrderSettings = OrderSettings()
+    ups: UpsSettings = UpsSettings()
 
     @classmethod
     def settings_customise_sources(

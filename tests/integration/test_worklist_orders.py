@@ -6,12 +6,16 @@ import socket
 from datetime import timedelta
 
 import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import ModalityWorklistInformationFind
 from sqlalchemy import func, select
 
 from tests.reading_room import arrive, uid_of
 from triage.domain.priority import Urgency
+from triage.errors import PeerUnreachable
 from triage.store.tables import EntryEvent, Message, Order
-from triage.worklist import listing, messages, orders
+from triage.worklist import listing, messages, mwl, orders
 from triage.worklist.mllp import MAX_MESSAGE, MllpServer
 from triage.worklist.orders import BadOrder, OrderRequest, Person, Source
 
@@ -244,3 +248,48 @@ def test_an_endless_message_is_refused_and_the_next_connection_served(db, now, m
     with socket.create_connection(mllp, 10) as connection:
         connection.sendall(b"\x0b" + orm("3") + b"\x1c\r")
         assert b"MSA|AA|3" in _read(connection)
+
+
+# Modality worklist
+
+
+@pytest.fixture
+def ris():
+    """A worklist SCP that answers what the test puts into it."""
+    entries = []
+
+    def find(_event):
+        for entry in entries:
+            yield 0xFF00, entry
+
+    ae = AE("RIS")
+    ae.add_supported_context(ModalityWorklistInformationFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    yield entries, mwl.WorklistPeer("RIS", *server.socket.getsockname()[:2], "TRIAGE", ("DX",))
+    server.shutdown()
+
+
+def test_a_worklist_tells_the_priority_and_is_believed_once(db, now, ris):
+    entries, peer = ris
+    arrive(db, 1, now)
+    arrive(db, 2, now + MINUTE)
+    entry = Dataset()
+    entry.AccessionNumber = "ACC00002"
+    entry.RequestedProcedurePriority = "STAT"
+    unusable = Dataset()
+    unusable.StudyInstanceUID = "1.2.3"
+    unusable.AccessionNumber = "A" * 80
+    entries += [entry, unusable]
+    assert mwl.poll(db, peer, lambda: now) == 1
+    assert uids(db, now) == [uid_of(2), uid_of(1)]
+    before = events(db)
+    mwl.poll(db, peer, lambda: now + MINUTE)
+    assert events(db) == before
+
+
+def test_a_worklist_that_can_not_be_reached_is_named(db, now):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(PeerUnreachable, match="RIS"):
+        mwl.poll(db, mwl.WorklistPeer("RIS", "127.0.0.1", port, "TRIAGE"), lambda: now)

@@ -94,6 +94,8 @@ class OrderRequest:
 class Received:
     """What an order did: the studies it moved, and those of another patient that it left alone."""
 
+    #: False for an order that was known as it is.
+    changed: bool
     created: bool
     studies: tuple[str, ...] = ()
     other_patient: tuple[str, ...] = ()
@@ -121,7 +123,7 @@ def receive(session: Session, request: OrderRequest, now: datetime, actor: str) 
         for study in own:
             _apply(session, study, row, policy, now, actor)
         announce(session, "list")
-    return Received(created, tuple(study.study_uid for study in own), others, not found)
+    return Received(changed, created, tuple(study.study_uid for study in own), others, not found)
 
 
 def _fill(row: Order, request: OrderRequest, now: datetime) -> bool:

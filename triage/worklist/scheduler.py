@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from triage.domain.entry import EntryState
 from triage.domain.policy import Policy
+from triage.errors import TriageError
 from triage.store import entries, installation, policies
 from triage.store.database import Database
 from triage.store.tables import Entry, Study
@@ -43,6 +44,7 @@ class Scheduler:
         self._every = every
         self._claim_idle = claim_idle
         self._name = secrets.token_hex(8)
+        self._polls: list[tuple[str, Callable[[], object], float]] = []
         # Late or overlapping beats are one beat: a beat looks at the tables, not at what it missed.
         self._beats = BackgroundScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
@@ -52,7 +54,26 @@ class Scheduler:
         """Begin the beat, the first at once."""
         self._beats.add_job(self._safely, "interval", seconds=self._every.total_seconds())
         self._beats.add_job(self._safely)
+        for name, act, seconds in self._polls:
+            self._beats.add_job(self._poll, "interval", [name, act], seconds=seconds)
         self._beats.start()
+
+    def also(self, name: str, act: Callable[[], object], every: timedelta) -> None:
+        """Do something else at an interval, e.g. ask a modality worklist; called before `start`."""
+        self._polls.append((name, act, every.total_seconds()))
+
+    def _poll(self, name: str, act: Callable[[], object]) -> None:
+        now = self._clock()
+        with self._db.write() as session:
+            mine = installation.take_lease(session, "scheduler", self._name, now, self._every * _SILENT_BEATS)
+        if not mine:
+            return
+        try:
+            act()
+        except TriageError as error:
+            log.warning("a poll failed", extra={"event": "poll_failed", "of": name, "why": str(error)})
+        except Exception:  # the top of a poll: the next one asks again
+            log.exception("a poll failed", extra={"event": "poll_failed", "of": name})
 
     def stop(self) -> None:
         """End the beat after the running one."""

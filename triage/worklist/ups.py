@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
@@ -81,7 +82,7 @@ def search(
     Matched are state, priority, workitem and study UID, patient ID and name, accession number and label;
     every other key is only returned. Each answer holds what was asked for, all without any key or if `whole`.
     """
-    wanted = str(keys.get("ProcedureStepState", "") or "")
+    wanted = _text(keys.get("ProcedureStepState"))
     states = [State.SCHEDULED, State.IN_PROGRESS]
     if wanted:
         states = [state for state in State if state.value == wanted]
@@ -127,8 +128,8 @@ def change_state(session: Session, uid: str, change: Dataset, actor: str, now: d
     entry = session.scalars(select(Entry).where(Entry.workitem_uid == _known_form(uid))).first()
     if entry is None:
         raise _unknown()
-    transaction = str(change.get("TransactionUID", "") or "")
-    state = str(change.get("ProcedureStepState", "") or "")
+    transaction = _text(change.get("TransactionUID"))
+    state = _text(change.get("ProcedureStepState"))
     if not _UID.fullmatch(transaction) or len(transaction) > 64:
         raise UpsError(0xC301, "The Transaction UID is missing or no UID.")
     if state == State.IN_PROGRESS:
@@ -244,11 +245,18 @@ def _matches(item: Dataset, keys: Dataset) -> bool:
     order = item.ReferencedRequestSequence[0]
     asked = keys.get("ReferencedRequestSequence") or [Dataset()]
     for name in _MATCHED:
-        key = str(keys.get(name) or asked[0].get(name) or "")
+        key = _text(keys.get(name) or asked[0].get(name))
         value = str(item.get(name) if name in item else order.get(name, ""))
         if key and key != "*" and not _alike(value, key, folded=name == "PatientName"):
             return False
     return True
+
+
+def _text(value: Any) -> str:
+    """Return a value as it stands in the query, several parted by backslashes."""
+    if isinstance(value, MultiValue):
+        return "\\".join(str(part) for part in value)
+    return "" if value is None else str(value)
 
 
 def _alike(value: str, key: str, *, folded: bool) -> bool:
