@@ -6,6 +6,7 @@ import contextlib
 import logging
 import tempfile
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def _converted(model: Model, cache: Path) -> Path:
         "The model is converted for this machine.", extra={"event": "model_convert", "model": model.label}
     )
     example = torch.zeros(1, 1, model.size, model.size)
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        # the converter traces, which torch has begun to call old
+        warnings.simplefilter("ignore", DeprecationWarning)
         network = openvino.convert_model(
             load_network(model), example_input=example, input=[tuple(example.shape)]
         )
