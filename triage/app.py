@@ -76,8 +76,7 @@ class Service:
         self._stops: list[Callable[[], None]] = []
         self._workers: list[Worker] = []
         self._web: Any = None
-        self._hl7: Any = None
-        self._ups: Any = None
+        self._servers: dict[str, Any] = {}
         self._listener: Any = None
         self._intake: Any = None
         self._completion: Any = None
@@ -214,6 +213,7 @@ class Service:
         self._work(Stage.DELIVER, outbox.deliver_result, threads=max(1, len(self.settings.destination)))
 
     def _start_scheduler(self) -> None:
+        from triage.list_services import ask_worklists
         from triage.worklist.scheduler import Scheduler
 
         scheduler = Scheduler(
@@ -222,42 +222,9 @@ class Service:
             every=timedelta(seconds=self.settings.scheduler.rerank_seconds),
             claim_idle=timedelta(minutes=self.settings.scheduler.claim_idle_minutes),
         )
-        self._ask_worklists(scheduler)
+        ask_worklists(scheduler, self.settings, self.db, self.clock)
         scheduler.start()
         self._stops.append(scheduler.stop)
-
-    def _ask_worklists(self, scheduler: Any) -> None:
-        from triage.worklist import mwl
-
-        wanted = self.settings.orders
-        for item in wanted.mwl:
-            peer = mwl.WorklistPeer(
-                item.ae_title, item.host, item.port, self.settings.listener.ae_title, item.modalities
-            )
-            every = timedelta(seconds=wanted.mwl_seconds)
-            scheduler.also(item.ae_title, lambda peer=peer: mwl.poll(self.db, peer, self.clock), every)
-
-    def _start_list_services(self) -> None:
-        """Start what speaks to other systems about the list: HL7 orders in, workitems out."""
-        from triage.worklist.mllp import MllpServer
-        from triage.worklist.ups_service import UpsService
-
-        orders, ups = self.settings.orders, self.settings.ups
-        if orders.hl7_port is not None:
-            self._hl7 = MllpServer(self.db, self.clock, orders.hl7_host, orders.hl7_port)
-            self._hl7.start()
-            self._stops.append(self._hl7.stop)
-        if ups.port is not None:
-            self._ups = UpsService(
-                self.db,
-                self.clock,
-                ae_title=self.settings.listener.ae_title,
-                host=ups.host,
-                port=ups.port,
-                clients=frozenset(ups.clients),
-            )
-            self._ups.start()
-            self._stops.append(self._ups.stop)
 
     def _receiving(self) -> Any:
         """Return what takes objects in, by whatever channel; made once."""
@@ -266,6 +233,7 @@ class Service:
             from triage.receive.intake import Intake
             from triage.receive.recovery import recover
             from triage.receive.refusals import RefusalLog
+            from triage.receive.retention import Retention
             from triage.receive.spool import Spool
 
             s = self.settings
@@ -289,6 +257,9 @@ class Service:
             self._stops.append(refusals.stop)
             self._completion.start()
             self._stops.append(self._completion.stop)
+            retention = Retention(self.db, spool, self.clock, timedelta(days=s.spool.keep_days))
+            retention.start()
+            self._stops.append(retention.stop)
         return self._intake
 
     def _start_receive(self) -> None:
@@ -334,6 +305,7 @@ class Service:
 
     def _start_web(self) -> None:
         from triage.assess.preview import previewer
+        from triage.list_services import list_servers
         from triage.web.app import Parts, build_app
         from triage.web.server import WebServer
 
@@ -357,7 +329,10 @@ class Service:
         self._web = WebServer(application, web.host, web.port)
         self._web.start()
         self._stops.append(self._web.stop)
-        self._start_list_services()
+        for name, server in list_servers(self.settings, self.db, self.clock):
+            server.start()
+            self._stops.append(server.stop)
+            self._servers[name] = server
 
     def _live_metrics(self) -> dict[str, tuple[str, Callable[[], float]]]:
         return {
@@ -408,9 +383,7 @@ class Service:
             lines.append(f"DICOM  {title}@{host}:{port}")
         if self._web is not None:
             lines.append(f"Web    {self.web_address()}")
-        for name, server in (("HL7", self._hl7), ("UPS", self._ups)):
-            if server is not None:
-                lines.append("{:6} {}:{}".format(name, *server.address))
+        lines += ["{:6} {}:{}".format(name, *server.address) for name, server in self._servers.items()]
         return lines or ["Working; this process listens nowhere."]
 
     def dicom_address(self) -> tuple[str, int, str]:

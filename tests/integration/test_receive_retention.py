@@ -6,12 +6,13 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
+from tests.peers import wait_until
 from tests.rawpeer import Object, send
 from tests.receiving import EXPLICIT_LE, an_object, clock, receiving
 from tests.unit.receive.objects import SR, film
 from triage.domain.result import ResultState
 from triage.domain.study import StudyState
-from triage.receive.retention import purge
+from triage.receive.retention import Retention, purge
 from triage.store import results
 from triage.store.tables import Result, Study
 
@@ -87,3 +88,16 @@ def test_a_study_without_a_film_goes_once_it_is_complete(tmp_path):
         send(room.address, Object(SR, "1.2.3.50", EXPLICIT_LE, data))
         settle(room, StudyState.COMPLETE)
         assert purge(room.db, room.spool, clock() + LATER, timedelta(days=7)) == 1
+
+
+def test_a_full_disk_makes_everything_go_that_is_done_with(tmp_path):
+    with receiving(tmp_path, quiet=60) as room:
+        send(room.address, an_object(1))
+        settle(room, StudyState.ASSESSED)
+        a_result(room, ResultState.SENT)
+        retention = Retention(room.db, room.spool, clock, timedelta(days=7), timedelta(seconds=0.05))
+        retention.start()
+        assert room.files()
+        room.spool.low_water_bytes = 1 << 60
+        wait_until(lambda: not room.files(), 5)
+        retention.stop()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from triage.receive.spool import Spool
 from triage.store import instances
@@ -19,8 +23,7 @@ def purge(db: Database, spool: Spool, now: datetime, keep: timedelta) -> int:
     """Delete the files of objects older than `keep` that are done with; return how many.
 
     Done with means: the study is settled (or holds no radiograph and is complete), and no result of it waits
-    to be sent. Rows stay, and so do quarantined objects, which wait for a person. Below the low-water mark
-    nothing more is deleted: then senders are told to come later.
+    to be sent. Rows stay, and so do quarantined objects, which wait for a person.
     """
     removed = 0
     while True:
@@ -38,3 +41,47 @@ def purge(db: Database, spool: Spool, now: datetime, keep: timedelta) -> int:
     if removed:
         log.info("received files were purged", extra={"event": "spool_purged", "files": removed})
     return removed
+
+
+class Retention:
+    """Purges from time to time; below the low-water mark everything that is done with goes, however young."""
+
+    def __init__(
+        self,
+        db: Database,
+        spool: Spool,
+        clock: Callable[[], datetime],
+        keep: timedelta,
+        every: timedelta = timedelta(minutes=10),
+    ) -> None:
+        """Delete nothing yet."""
+        self._db = db
+        self._spool = spool
+        self._clock = clock
+        self._keep = keep
+        self._every = every.total_seconds()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a first purge at once."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Delete nothing more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                keep = self._keep if self._spool.has_room() else timedelta(0)
+                purge(self._db, self._spool, self._clock(), keep)
+            except (SQLAlchemyError, OSError) as error:
+                log.error(
+                    "the spool can't be purged",
+                    extra={"event": "purge_failed", "error": type(error).__name__},
+                )
+            if self._stopping.wait(self._every):
+                return
