@@ -28,7 +28,7 @@ FINDING_SPECIFICITY = 0.90
 #: Share of the frontal films of `val` that must pass the gate.
 GATE_RECALL = 0.998
 #: How far rare classes are lifted on `val`: 0 leaves them as common as they are, 1 makes all classes equal.
-BALANCE = 0.5
+BALANCE = 0.6
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,7 @@ def _write_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
         if tensor.is_floating_point() and not name.endswith("num_batches_tracked")
     }
     save_file(half, path)
+    path.chmod(0o644)
 
 
 def _put(partial: Path, target: Path) -> None:

@@ -51,6 +51,17 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
     return chance / chance.sum()
 
 
+def asked(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.bool_]:
+    """Return which films, of any split, belong to the classes and sources of a recipe: its own task."""
+    codes = np.minimum(films.codes, CODE_NOT_FRONTAL)
+    found = np.zeros(len(films), dtype=bool)
+    for name, wanted in classes.items():
+        if wanted.share:
+            here = np.isin(films.sources, wanted.sources) if wanted.sources else True
+            found |= (codes == LABELS.index(name)) & here
+    return found
+
+
 class Drawer:
     """Draws augmented batches of a recipe from decoded films."""
 

@@ -27,7 +27,7 @@ from triage.learn.loss import loss
 from triage.learn.progress import progress
 from triage.learn.recipe import Recipe, Schedule, Stage, read_recipe
 from triage.learn.runs import Run, last_run, new_run
-from triage.learn.sampling import Drawer, chances
+from triage.learn.sampling import Drawer, asked, chances
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,13 @@ def train(
     """
     recipe = read_recipe(recipe_path)
     films = read_films(data)
-    if not (films.splits == "val").any():
-        msg = f"{data} has no film in the split 'val', by which a training is judged."
-        raise DataError(msg)
     for stage in recipe.stages:
         # an empty class is said before hours of decoding
-        chances(films, stage.classes or recipe.classes)
+        classes = stage.classes or recipe.classes
+        chances(films, classes)
+        if not (asked(films, classes) & (films.splits == "val")).any():
+            msg = f"{data} has no film of the recipe's classes in the split 'val', by which it is judged."
+            raise DataError(msg)
     run = last_run(root, recipe) if resume else new_run(root, recipe, datetime.now(UTC))
     grey = pictures(films, cache_dir(cache))
     if not resume:
@@ -253,7 +254,9 @@ class Training:
     def _look(self, stage: Stage) -> bool:
         """Judge on `val`, record it, and return whether patience ran out."""
         engine = validate.NetworkEngine(self.judged, self._device)
-        found, answers = validate.look(engine, self.drawer.films, self.drawer.pictures, stage.size)
+        films = self.drawer.films
+        task = asked(films, stage.classes or self.recipe.classes)
+        found, answers = validate.look(engine, films, self.drawer.pictures, stage.size, task)
         seen = sum(part.films for part in self.recipe.stages[: self.place.stage])
         seen += self.place.step * self.recipe.batch
         line = {

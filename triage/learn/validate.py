@@ -12,7 +12,7 @@ from triage.domain.finding import CLASSES
 from triage.errors import TrainingFailed
 from triage.learn.answers import Answers, answers_of, logits
 from triage.learn.cache import Pictures
-from triage.learn.data import Films
+from triage.learn.data import Films, Mask
 from triage.learn.labels import CODE_NOT_FRONTAL, CODE_UNLABELLED, NORMAL
 from triage.learn.measures import auroc, confusion, rates
 
@@ -39,9 +39,11 @@ class NetworkEngine:
         return np.asarray(found.float().cpu().numpy(), np.float32)
 
 
-def look(engine: NetworkEngine, films: Films, pictures: Pictures, size: int) -> tuple[Figures, Answers]:
-    """Return the figures of the split `val` at a size, and the answers behind them."""
-    rows = np.flatnonzero((films.splits == "val") & (films.codes != CODE_UNLABELLED))
+def look(
+    engine: NetworkEngine, films: Films, pictures: Pictures, size: int, asked: Mask
+) -> tuple[Figures, Answers]:
+    """Return the figures of the films of `val` that are asked for, and the answers behind them."""
+    rows = np.flatnonzero(asked & (films.splits == "val") & (films.codes != CODE_UNLABELLED))
     val = answers_of(films.take(rows), logits(engine, pictures, rows, size))
     return figures(val), val
 
