@@ -171,11 +171,11 @@ class RawPeer:
         for at in range(0, max(len(data), 1), step):
             part = view[at : at + step]
             head = struct.pack(">BBLLBB", 4, 0, len(part) + 6, len(part) + 2, context, 2 if at == last else 0)
-            self.sock.sendmsg([head, part]) if len(part) < 8192 else self._send_large(head, part)
-
-    def _send_large(self, head: bytes, part: memoryview) -> None:
-        self.sock.sendall(head)
-        self.sock.sendall(part)
+            if len(part) < 8192:
+                self.sock.sendall(head + bytes(part))
+            else:  # large parts are not copied
+                self.sock.sendall(head)
+                self.sock.sendall(part)
 
     def answer(self) -> tuple[int, str]:
         """Return status and error comment of the next response.
