@@ -212,7 +212,7 @@ Q = TypeVar("Q", bound="Select[*tuple[Any, ...]]")
 
 
 def in_reading_order(query: Q, limit: int, after: Place | None = None) -> Q:
-    """Return a query of entries narrowed to a page of the waiting list, from the key `after` on (exclusive)."""
+    """Return a query of entries narrowed to a page of the waiting list, from `after` on (exclusive)."""
     query = query.where(WAITING)
     if after is not None:
         key = tuple_(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)

@@ -9,47 +9,16 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
 from triage.domain.entry import EntryState
 from triage.domain.finding import NotEvaluated, Outcome
 from triage.domain.priority import Urgency
 from triage.domain.result import ResultState
 from triage.domain.study import CompletedBy, StudyState
-from triage.store.types import EnumText, UtcDateTime
-
-_Id = BigInteger().with_variant(Integer, "sqlite")
-
-
-class Base(DeclarativeBase):
-    """Names every constraint, so that migrations can drop it."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_N_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads the class attribute
-        datetime: UtcDateTime,
-        str: String,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
-    }
+from triage.store.base import Base, Id
+from triage.store.types import EnumText
 
 
 class Installation(Base):
@@ -74,7 +43,7 @@ class Study(Base):
         ),
         Index("ix_study_patient_id", "patient_id"),
     )
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     study_uid: Mapped[str] = mapped_column(String(64), unique=True)
     patient_id: Mapped[str] = mapped_column(String(256), default="")
     patient_id_issuer: Mapped[str] = mapped_column(String(256), default="")
@@ -103,7 +72,7 @@ class StudyEvent(Base):
     """One step of a study through the pipeline; append-only."""
 
     __tablename__ = "study_event"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     at: Mapped[datetime]
     step: Mapped[str] = mapped_column(String(40))
@@ -118,7 +87,7 @@ class Instance(Base):
 
     __tablename__ = "instance"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     #: None for a quarantined object, which belongs to no study.
     study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"), index=True, default=None)
     study_version: Mapped[int] = mapped_column(default=1)
@@ -149,7 +118,7 @@ class Refusal(Base):
     """An association or object that was refused: what a PACS administrator wants to see. No patient data."""
 
     __tablename__ = "refusal"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(index=True)
     sender: Mapped[str] = mapped_column(String(64))
     host: Mapped[str] = mapped_column(String(64))
@@ -165,7 +134,7 @@ class FilmAssessmentRow(Base):
 
     __tablename__ = "assessment"
     __table_args__ = (UniqueConstraint("instance_id", "model_digest"),)
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     study_version: Mapped[int]
@@ -259,7 +228,7 @@ class EntryEvent(Base):
 
     __tablename__ = "entry_event"
     __table_args__ = (Index("ix_entry_event_study_at", "study_id", "at"),)
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     at: Mapped[datetime] = mapped_column(index=True)
     #: `arrived`, `assessed`, `ordered`, `claimed`, `released`, `expired`, `completed`, `pinned`, ...
@@ -281,7 +250,7 @@ class Order(Base):
 
     __tablename__ = "imaging_order"
     __table_args__ = (Index("ix_imaging_order_accession", "accession_number"),)
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     #: Identity at the source: accession number, else placer or filler order number, else study UID.
     order_key: Mapped[str] = mapped_column(String(200), unique=True)
     accession_number: Mapped[str] = mapped_column(String(64), default="")
@@ -303,7 +272,7 @@ class Message(Base):
 
     __tablename__ = "message"
     __table_args__ = (UniqueConstraint("sender", "control_id"),)
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     sender: Mapped[str] = mapped_column(String(200))
     control_id: Mapped[str] = mapped_column(String(200))
     at: Mapped[datetime] = mapped_column(index=True)
@@ -316,7 +285,7 @@ class Result(Base):
 
     __tablename__ = "result"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "destination"),)
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     study_version: Mapped[int]
     kind: Mapped[str] = mapped_column(String(20))
@@ -338,7 +307,7 @@ class Job(Base):
 
     __tablename__ = "job"
     __table_args__ = (Index("ix_job_ready", "stage", "run_at"),)
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     stage: Mapped[str] = mapped_column(String(20))
     #: Two waiting jobs of a stage with one key are one job.
     job_key: Mapped[str] = mapped_column(String(120))
@@ -354,7 +323,7 @@ class PolicyRow(Base):
     """Every policy that was ever switched on; the newest activation is the one in force."""
 
     __tablename__ = "policy"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     version: Mapped[str] = mapped_column(String(80))
     digest: Mapped[str] = mapped_column(String(64), index=True)
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -366,7 +335,7 @@ class Account(Base):
     """A person who may log in."""
 
     __tablename__ = "account"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String(80), unique=True)
     password_hash: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(String(20))
@@ -378,7 +347,7 @@ class Credential(Base):
     """A secret that stands for an account: API token, browser session or one-time login; hash only."""
 
     __tablename__ = "credential"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     #: `token`, `session`, `login`.
     kind: Mapped[str] = mapped_column(String(10))
     secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
@@ -394,7 +363,7 @@ class Audit(Base):
     """Who touched which patient's data, in the words of PS3.15 A.5; append-only."""
 
     __tablename__ = "audit"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(index=True)
     #: Code value of CID 400, e.g. 110103 DICOM Instances Accessed.
     event_code: Mapped[str] = mapped_column(String(16))
@@ -412,7 +381,7 @@ class Feedback(Base):
     """A reader's word on one finding of one study, kept with the model that was judged."""
 
     __tablename__ = "feedback"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     at: Mapped[datetime]
     by: Mapped[str] = mapped_column(String(80))
