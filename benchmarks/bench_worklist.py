@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
 import tempfile
 import threading
@@ -152,6 +153,18 @@ class Bench:
         reader.join()
         return spent, pages
 
+    def processor(self) -> dict[str, float]:
+        """What the work itself costs, whoever else uses the machine: milliseconds of one core."""
+        begun = time.thread_time()
+        for _ in range(20):
+            self.page()
+        page = (time.thread_time() - begun) / 20
+        begun = time.thread_time()
+        for policy in (Policy(name="one", minutes=dict.fromkeys(Policy().minutes, 30.0)), Policy()):
+            with self.db.write() as session:
+                policy_change.switch(session, policy, now(), "benchmark")
+        return {"page": page * 1000, "switch": (time.thread_time() - begun) * 500}
+
     def run(self, count: int) -> dict[str, list[float]]:
         first = f"/api/v1/studies/{reading_list.uid_of(self.total - 20)}/why"
         with self.db.read() as session:
@@ -176,15 +189,20 @@ def main() -> None:
     quick = parser.parse_args().quick
     total, sizes, count = (20_000, (1_000, 2_000), 40) if quick else (200_000, (1_000, 10_000), 200)
     table: dict[str, dict[int, list[float]]] = {}
+    cpu: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for waiting in sizes:
             bench = Bench(Path(folder), total, waiting)
             try:
                 for name, values in bench.run(count).items():
                     table.setdefault(name, {})[waiting] = values
+                cpu = bench.processor()
             finally:
                 bench.close()
-    print(f"{total} studies, milliseconds, p50 / p95")
+    print(f"{total} studies, milliseconds, p50 / p95; load of the machine {os.getloadavg()[0]:.1f}")
+    print(
+        f"processor time of one first page {cpu['page']:.1f} ms, of one policy change {cpu['switch']:.0f} ms"
+    )
     print(f"{'':26}" + "".join(f"{f'{n} waiting':>20}" for n in sizes) + f"{'bar (p95)':>12}")
     failed = False
     for name, by_size in table.items():

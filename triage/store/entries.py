@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -74,17 +74,25 @@ def _answer(film: FilmAssessmentRow | None) -> dict[str, Any]:
 
 def ranking_of(entry: Entry | Row[Any], policy: Policy) -> Ranking:
     """Return the place of a stored entry under a policy; with the entry's own policy it is the stored key."""
-    kept = entry.standing
-    standing = Standing(
+    return place(_standing(entry, entry.standing.get("grounds", ())), policy)
+
+
+def reasons_of(entry: Entry | Row[Any], policy: Policy) -> list[str]:
+    """Return the sentences that made the place, most weighty first, as `ranking_of` has them."""
+    counting = [ground for ground in entry.standing.get("grounds", ()) if ground[2]]
+    return list(place(_standing(entry, counting), policy).reasons)
+
+
+def _standing(entry: Entry | Row[Any], grounds: Iterable[Any]) -> Standing:
+    return Standing(
         study_uid=entry.study_uid,
         arrived_at=entry.arrived_at,
         urgency=entry.urgency,
-        grounds=tuple(Ground(*ground) for ground in kept.get("grounds", ())),
-        due=kept.get("due", "other"),
+        grounds=tuple(Ground(*ground) for ground in grounds),
+        due=entry.standing.get("due", "other"),
         pins=pins_of(entry),
         aged_out=entry.aged_out,
     )
-    return place(standing, policy)
 
 
 def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:

@@ -219,7 +219,7 @@ def _item(row: Row[Any], policy: Policy, now: datetime, position: int | None) ->
         "advance_minutes": row.advance_micros / 60_000_000,
         "urgency": row.urgency.value,
         "assessment": _assessment(row.study_state, row.state_sentence, row.answer),
-        "reasons": list(entries.ranking_of(row, policy).reasons),
+        "reasons": entries.reasons_of(row, policy),
         "description": row.description,
         "note": row.note,
         "version": row.version,

@@ -209,7 +209,7 @@ def workitem(row: Row[Any], policy: Policy) -> Dataset:
     promised = row.arrived_at + timedelta(minutes=policy.upper_limit_minutes)
     item.ExpectedCompletionDateTime = _dt(max(promised, row.due_at))
     item.ScheduledWorkitemCodeSequence = Sequence([_code("110005", "DCM", "Interpretation")])
-    reasons = "; ".join(entries.ranking_of(row, policy).reasons) or "in order of arrival"
+    reasons = "; ".join(entries.reasons_of(row, policy)) or "in order of arrival"
     item.CommentsOnTheScheduledProcedureStep = reasons[:1024]
     item.InputReadinessState = "INCOMPLETE" if row.study_state.value == "receiving" else "READY"
     source = Dataset()
