@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.stage import Stage, stage
 
@@ -20,6 +20,8 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+# The machine may be busy with the other tests; what must be quick says so itself.
+expect.set_options(timeout=20_000)
 Opener = Callable[..., Page]
 
 
@@ -61,7 +63,7 @@ def open_page(browser: Browser, complaints: list[str]) -> Iterator[Opener]:
         for script in scripts:
             context.add_init_script(path=script)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)

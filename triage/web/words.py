@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -94,11 +93,10 @@ def viewer_link(template: str, item: Mapping[str, Any]) -> str:
 
 
 def plain(sentence: str) -> str:
-    """Return a sentence of the order with its findings named as readers name them."""
-    for key, label in FINDING_LABELS.items():
-        if key != "normal":
-            sentence = re.sub(rf"\b{key}(?= )", label, sentence)
-    return sentence[:1].upper() + sentence[1:]
+    """Return a sentence of the order with the finding that it begins with named as readers name it."""
+    key, _, rest = sentence.partition(" ")
+    label = FINDING_LABELS.get(key, key.replace("_", " ")) if rest[:1].isdigit() else key
+    return f"{label[:1].upper()}{label[1:]} {rest}".rstrip()
 
 
 def why_line(item: Mapping[str, Any]) -> str:
