@@ -106,7 +106,8 @@ def test_the_film_answers_to_window_level_zoom_and_inversion(room: Stage, open_p
 
 @pytest.mark.skipif(os.environ.get("TRIAGE_SCREENSHOTS") != "1", reason="TRIAGE_SCREENSHOTS=1 takes pictures")
 @pytest.mark.parametrize(
-    ("name", "width", "height"), [("page", 1920, 1080), ("page-phone", 360, 740), ("page-wall", 3840, 2160)]
+    ("name", "width", "height"),
+    [("worklist", 1920, 1080), ("page-phone", 360, 740), ("page-wall", 3840, 2160)],
 )
 def test_pictures_for_the_documents(
     room: Stage, open_page: Opener, name: str, width: int, height: int
