@@ -196,9 +196,17 @@ class SpoolFile:
         relative = self.relative
         target = self._spool.path(relative)
         try:
-            os.fsync(self.descriptor)
-            self._temporary.rename(target)
+            # The name first, then the sync: one commit of the file system's journal serves both. A power cut
+            # in between leaves a file that no row names, which the next start removes. A file that is there
+            # already is whole and the same: it is synced once more, never replaced by one not yet on the disk.
+            if target.exists():
+                self._temporary.unlink()
+                os.close(self.descriptor)
+                self.descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+            else:
+                self._temporary.rename(target)
             self._temporary = None
+            os.fsync(self.descriptor)
             _sync_folder(target.parent)
         except OSError as error:
             self._fail(error)
