@@ -157,7 +157,8 @@ def any_disease(j: Judgement) -> Figures:
 
 def _any_of_source(part: Answers, threshold: float) -> Figures:
     truth = part.films.codes != NORMAL
-    row = _row(part)
+    # few films are no reason to hide a source: its interval says how little is known
+    row = Row(_patients(part))
     row.row["normals"] = int((~truth).sum())
     if truth.any() and not truth.all():
         row.area(truth, part.diseased)
@@ -222,7 +223,11 @@ class _TooFew(Exception):
 def _row(answers: Answers) -> Row:
     if len(answers.films) < _FEW:
         raise _TooFew
-    return Row(answers.films.column(lambda film: f"{film.source}:{film.patient}"))
+    return Row(_patients(answers))
+
+
+def _patients(answers: Answers) -> npt.NDArray[np.str_]:
+    return answers.films.column(lambda film: f"{film.source}:{film.patient}")
 
 
 def _need(positive: Mask) -> None:

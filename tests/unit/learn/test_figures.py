@@ -72,6 +72,12 @@ def test_rows_are_of_the_films_that_they_name(everything):
     assert found["any_disease"]["per_source"]["tb_qatar"]["normals"] == 8
 
 
+def test_a_source_with_one_film_hides_nothing(everything):
+    films = [*everything.films.rows, film("covid19", 99, "covid_figure1")]
+    found = rows(judged(answers(films)))
+    assert found["any_disease"]["per_source"]["covid_figure1"]["n"] == 1
+
+
 def test_a_wrong_answer_is_counted_where_it_belongs(everything):
     wrong = int(np.flatnonzero(everything.films.codes == LABELS.index("covid19"))[0])
     everything.classes[wrong] = np.eye(6)[0]
