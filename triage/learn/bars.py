@@ -69,12 +69,12 @@ MARKS: tuple[Mark, ...] = (
 #: What is known of the reasons when bars are missed; each is a fact of how the weights were made.
 _WHY_MISSED = (
     "What is known of the reasons: the weights began at random, since no pretrained DenseNet can be had; two "
-    "shared processor cores learnt for an hour and a half (132,400 films drawn, two thirds of them larger than "
-    "the baseline's), and from stage to stage the figures on `val` were still rising with the loss on `train`, "
-    "so the network is under-fitted, not over-fitted. Equalisation and heavy augmentation take from it the "
-    "marks of the hospital by which the plain baseline scores on films of the same hospitals; in this time "
-    "they cost more on these films than they gave. The children's films of `test` differ from those of `train` "
-    "and `val`, so thresholds from `val` call too many of their normals diseased."
+    "shared processor cores learnt for an hour and a half (132,400 films drawn), and from stage to stage the "
+    "figures on `val` were still rising and the loss on `train` still falling, so the network looks "
+    "under-fitted, not over-fitted. Equalisation and heavy augmentation take from it the marks of the "
+    "hospital by which the plain baseline can score on films of the same hospitals; no run without them was "
+    "made, so what each cost is not known. The children's films of `test` differ from those of `train` and "
+    "`val`, so thresholds from `val` call too many of their normals diseased."
 )
 
 
