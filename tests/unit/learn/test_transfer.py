@@ -1,0 +1,66 @@
+"""Weights from elsewhere, and only a part of the network learning."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from triage.assess.network import build
+from triage.errors import ModelRefused
+from triage.learn.transfer import freeze, groups, start_from
+
+
+@pytest.fixture
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build("densenet121", 7)
+
+
+def test_torchvision_names_and_colour_input_are_taken_and_the_head_stays_new(network, tmp_path):
+    torch.manual_seed(1)
+    given = {
+        name.replace(".layers.", "."): value.clone()
+        for name, value in build("densenet121", 7).state_dict().items()
+    }
+    given["features.conv0.weight"] = torch.rand(64, 3, 7, 7)
+    given = {name.replace("class_layers.out", "classifier"): value for name, value in given.items()}
+    given["classifier.weight"], given["classifier.bias"] = torch.rand(1000, 1024), torch.rand(1000)
+    save_file(given, tmp_path / "given.safetensors")
+    new = start_from(network, tmp_path / "given.safetensors")
+    assert new == ["class_layers.out.bias", "class_layers.out.weight"]
+    own = network.state_dict()
+    assert torch.allclose(own["features.conv0.weight"], given["features.conv0.weight"].sum(1, keepdim=True))
+    name = "features.denseblock3.denselayer24.layers.conv2.weight"
+    assert torch.equal(own[name], given[name.replace(".layers.", ".")])
+
+
+def test_another_body_is_refused(network, tmp_path):
+    save_file(build("densenet121", 7).features.denseblock1.state_dict(), tmp_path / "part.safetensors")
+    with pytest.raises(ModelRefused, match="another architecture"):
+        start_from(network, tmp_path / "part.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("learn", "first"),
+    [
+        ("head", "class_layers"),
+        (1, "features.transition3"),
+        (2, "features.transition2"),
+        ("all", "features.conv0"),
+    ],
+)
+def test_only_what_is_asked_for_learns(network, learn, first):
+    freeze(network, learn)
+    learning = [name for name, value in network.named_parameters() if value.requires_grad]
+    assert learning[0].startswith(first)
+    everything = [name for name, _ in network.named_parameters()]
+    assert learning == everything[everything.index(learning[0]) :]
+
+
+def test_earlier_blocks_learn_slower(network):
+    freeze(network, "all")
+    found = groups(network, 0.001, 0.5)
+    assert [part["share"] for part in found] == [1, 0.5, 0.25, 0.125, 0.0625]
+    assert sum(len(part["params"]) for part in found) == len(list(network.parameters()))
+    assert found[-1]["lr"] == pytest.approx(6.25e-5)
