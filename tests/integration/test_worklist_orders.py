@@ -66,6 +66,29 @@ def test_an_order_that_comes_before_the_images_waits_for_them(db, now):
         assert orders.without_images(session) == []
 
 
+def test_images_without_an_order_are_shown_as_such(db, now):
+    arrive(db, 1, now)
+    arrive(db, 2, now)
+    receive(db, now, accession_number="ACC00002")
+    with db.read() as session:
+        shown = {i["study_instance_uid"]: i["ordered"] for i in listing.page(session, now)["items"]}
+    assert shown == {uid_of(1): False, uid_of(2): True}
+
+
+def test_why_says_what_would_change_the_place(db, now):
+    for number in (1, 2, 3):
+        arrive(db, number, now + number * MINUTE)
+    with db.read() as session:
+        shown = listing.why(session, uid_of(3), now)
+    assert shown["position"] == 3
+    assert [c["event"].split(" at ")[0] for c in shown["would_change"]] == [
+        "a STAT order",
+        "an urgent order",
+        "the upper limit",
+    ]
+    assert [c["position"] for c in shown["would_change"]] == [1, 1, 1]
+
+
 def test_the_same_order_again_changes_nothing(db, now):
     arrive(db, 1, now)
     receive(db, now, accession_number="ACC00001", urgency=Urgency.URGENT)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from triage.domain.entry import ENTRY, EntryState, EntryStep
 from triage.domain.policy import Policy
-from triage.domain.priority import Ground, Inputs, Pin, Ranking, Standing, place, standing_of
+from triage.domain.priority import Ground, Inputs, Key, Pin, Ranking, Standing, place, standing_of
 from triage.errors import Conflict
 from triage.store import assessments, orders
 from triage.store.database import announce
@@ -74,13 +74,20 @@ def _answer(film: FilmAssessmentRow | None) -> dict[str, Any]:
 
 def ranking_of(entry: Entry | Row[Any], policy: Policy) -> Ranking:
     """Return the place of a stored entry under a policy; with the entry's own policy it is the stored key."""
-    return place(_standing(entry, entry.standing.get("grounds", ())), policy)
+    return place(standing_of_row(entry), policy)
 
 
 def reasons_of(entry: Entry | Row[Any], policy: Policy) -> list[str]:
     """Return the sentences that made the place, most weighty first, as `ranking_of` has them."""
     counting = [ground for ground in entry.standing.get("grounds", ()) if ground[2]]
+    if not counting and not entry.pins and not entry.aged_out:
+        return []
     return list(place(_standing(entry, counting), policy).reasons)
+
+
+def standing_of_row(entry: Entry | Row[Any]) -> Standing:
+    """Return what a stored entry's place depends on, besides the policy."""
+    return _standing(entry, entry.standing.get("grounds", ()))
 
 
 def _standing(entry: Entry | Row[Any], grounds: Iterable[Any]) -> Standing:
@@ -242,7 +249,12 @@ def position(session: Session, entry: Entry | Row[Any]) -> int | None:
     """Return an entry's place, 1 for the first; None when it does not wait."""
     if entry.state is not EntryState.WAITING:
         return None
+    return place_at(session, Key(entry.band, entry.effective_at, entry.arrived_at, entry.study_uid))
+
+
+def place_at(session: Session, own: Key) -> int:
+    """Return the place that a waiting entry with this key has, or would have if it moved ahead to it."""
     key = tuple_(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
-    own = (entry.band, entry.effective_at, entry.arrived_at, entry.study_uid)
-    before = select(func.count()).select_from(Entry).where(WAITING, key < tuple_(*(_bound(p) for p in own)))
+    parts = (own.band, own.effective_at, own.arrived_at, own.study_uid)
+    before = select(func.count()).select_from(Entry).where(WAITING, key < tuple_(*(_bound(p) for p in parts)))
     return (session.scalar(before) or 0) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from triage.domain.priority import Urgency
@@ -43,6 +43,15 @@ def studies_of(session: Session, order: Order) -> Sequence[Study]:
     if order.accession_number:
         same.append(Study.accession_number == order.accession_number)
     return session.scalars(select(Study).where(or_(*same))).all() if same else []
+
+
+def naming() -> ColumnElement[bool]:
+    """Return, for a query of studies, whether an order names the row's study."""
+    same = or_(
+        Order.study_uid == Study.study_uid,
+        and_(Study.accession_number != "", Order.accession_number == Study.accession_number),
+    )
+    return select(Order.id).where(same, ~Order.cancelled).correlate(Study).exists()
 
 
 def by_key(session: Session, key: str) -> Order | None:

@@ -21,6 +21,7 @@ from triage.errors import TriageError, UnknownStudy
 from triage.store import assessments, entries, instances, orders, policies, results, studies
 from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Instance, Study
 from triage.store.types import from_micros, to_micros
+from triage.worklist.outlook import would_change
 
 MAX_LIMIT = 500
 
@@ -60,10 +61,14 @@ def page(
     """
     limit = max(1, min(limit, MAX_LIMIT))
     first, rows, after = _rows(session, status, limit, cursor)
+    version, known = _policies(session, rows)
     return {
         "generated_at": _time(now),
-        "policy": policies.active(session).version,
-        "items": items(session, rows, now, first),
+        "policy": version,
+        "items": [
+            _item(row, known[row.policy], now, first + number if first else None)
+            for number, row in enumerate(rows)
+        ],
         "next_cursor": after,
     }
 
@@ -97,6 +102,8 @@ _ROW = (
     Study.version,
     Study.state.label("study_state"),
     Study.state_sentence,
+    # Images that nobody ordered are shown as such.
+    orders.naming().label("ordered"),
 )
 
 
@@ -105,16 +112,21 @@ def rows_of() -> Select[Any]:
     return select(*_ROW).join(Study, Study.id == Entry.study_id)
 
 
-def items(session: Session, rows: Sequence[Row[Any]], now: datetime, first: int = 0) -> list[dict[str, Any]]:
-    """Return rows as the list shows them; `first` is the position of the first, 0 where they have none."""
-    known: dict[str, Policy] = {}
+def items(session: Session, rows: Sequence[Row[Any]], now: datetime) -> list[dict[str, Any]]:
+    """Return rows as the list shows them, without their positions."""
+    _, known = _policies(session, rows)
+    return [_item(row, known[row.policy], now, None) for row in rows]
+
+
+def _policies(session: Session, rows: Sequence[Row[Any]]) -> tuple[str, dict[str, Policy]]:
+    """Return the version in force, and each policy under which one of the rows stands."""
+    active = policies.active(session)
+    version = active.version
+    known = {version: active}
     for row in rows:
         if row.policy not in known:
             known[row.policy] = policies.by_version(session, row.policy)
-    return [
-        _item(row, known[row.policy], now, first + number if first else None)
-        for number, row in enumerate(rows)
-    ]
+    return version, known
 
 
 def _rows(
@@ -220,6 +232,7 @@ def _item(row: Row[Any], policy: Policy, now: datetime, position: int | None) ->
         "urgency": row.urgency.value,
         "assessment": _assessment(row.study_state, row.state_sentence, row.answer),
         "reasons": entries.reasons_of(row, policy),
+        "ordered": bool(row.ordered),
         "description": row.description,
         "note": row.note,
         "version": row.version,
@@ -341,6 +354,7 @@ def why(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
             for t in ranking.terms
         ],
         "reasons": list(ranking.reasons),
+        "would_change": would_change(session, entry, policy),
         "due_at": _time(entry.due_at),
         "waited_seconds": max(0, int((now - entry.arrived_at).total_seconds())),
         "policy": entry.policy,
