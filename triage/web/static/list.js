@@ -9,6 +9,7 @@ const settleButton = document.getElementById("settle");
 
 let running = false;
 let again = false;
+let settling = false; // asked for, also while a refresh is on its way
 
 export const list = rows;
 
@@ -103,6 +104,7 @@ function renew(row, fresh) {
 /** Read the list again; `settle` puts newcomers in their place. Refreshes never overlap. */
 export async function refresh({ settle = false } = {}) {
   if (!rows) return;
+  settling ||= settle;
   if (running) {
     again = true;
     return;
@@ -110,7 +112,8 @@ export async function refresh({ settle = false } = {}) {
   running = true;
   try {
     const text = await fragment(rows.dataset.live, "rows");
-    replace(text, settle ? 0 : Number(rows.dataset.freeze));
+    replace(text, settling ? 0 : Number(rows.dataset.freeze));
+    settling = false;
     worked();
     tick();
     document.dispatchEvent(new CustomEvent("triage:renewed"));

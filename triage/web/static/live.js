@@ -2,19 +2,22 @@
 
 import { clockWords, setServiceTime } from "./time.js";
 
-// The service speaks every two seconds.
-const SILENCE = 4200; // milliseconds
+// The service speaks every two seconds; a stream that broke is opened again within one.
+const SILENCE = 4000; // milliseconds
+const BROKEN = 1500; // milliseconds
 
 const banner = document.getElementById("banner");
 const sign = document.getElementById("live");
 
 let lastHeard = Date.now();
 let lastFresh = Date.now();
+let brokenAt = 0;
 let problem = "";
 let source = null;
 
 function show() {
-  const silent = Date.now() - lastHeard > SILENCE;
+  const now = Date.now();
+  const silent = now - lastHeard > SILENCE || (brokenAt > 0 && now - brokenAt > BROKEN);
   const text = problem || (silent ? "The service does not answer." : "");
   const dead = text !== "";
   document.body.classList.toggle("stale", dead);
@@ -31,6 +34,7 @@ function show() {
 
 function heard(event) {
   lastHeard = Date.now();
+  brokenAt = 0;
   const said = JSON.parse(event.data);
   setServiceTime(said.at);
   problem = said.healthy ? "" : "The service can't read its list.";
@@ -68,6 +72,7 @@ export function listen(changed) {
       show();
     });
     source.onerror = () => {
+      brokenAt ||= Date.now();
       // A refused stream (a lost session) is never tried again by the browser itself.
       if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
     };
