@@ -125,5 +125,6 @@ def _explanation(shown: dict[str, Any]) -> Any:
     table.caption = (
         f"arrived {arrived} - {shown['advance_minutes']:.2f} min = {effective} UTC; "
         f"band {shown['band']} ({'STAT' if shown['band'] == 0 else 'routine'}); due {shown['due_at'][:19]}"
+        + "".join(f"\n{c['event']} would make it number {c['position']}" for c in shown["would_change"])
     )
     return table

@@ -1,0 +1,111 @@
+"""`triage worklist` and `triage policy` as a person at a terminal meets them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.reading_room import fill, uid_of
+from triage.cli.main import main
+from triage.store import migrations
+from triage.store.database import Database
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    config = tmp_path / "triage.toml"
+    config.write_text(f'[site]\ndata_dir = "{tmp_path}"\n')
+    db = Database(f"sqlite:///{tmp_path / 'triage.db'}")
+    migrations.upgrade(db)
+    fill(db, datetime.now(UTC), 6)
+    db.close()
+
+    def _run(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TRIAGE_CONFIG", str(config))
+            patch.setenv("COLUMNS", "200")
+            patch.setattr("sys.argv", ["triage", *map(str, arguments)])
+            try:
+                code = main()
+            except SystemExit as ended:
+                code = ended.code
+        said = capsys.readouterr()
+        return code or 0, said.out, said.err
+
+    return _run
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_the_list_as_json_has_stat_first(run):
+    code, out, _ = run("worklist", "--json")
+    items = json.loads(out)["items"]
+    assert code == 0
+    assert [item["band"] for item in items] == sorted(item["band"] for item in items)
+    assert items[0]["study_instance_uid"] == uid_of(3)
+
+
+def test_the_table_says_why_each_row_stands_where_it_stands(run):
+    _, out, _ = run("worklist")
+    assert "tuberculosis 0.93: 240 min ahead" in out
+    _, out, _ = run("worklist", "--why", uid_of(1))
+    assert "240.00" in out
+    assert "a STAT order would make it number" in out
+
+
+def test_the_list_of_before_is_empty_and_of_now_is_not(run):
+    _, out, _ = run("worklist", "--json", "--at", "2020-01-01T00:00:00Z")
+    assert json.loads(out)["items"] == []
+    later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    _, out, _ = run("worklist", "--json", "--at", later)
+    assert len(json.loads(out)["items"]) == 6
+
+
+def test_an_unknown_study_is_one_sentence_on_stderr(run):
+    code, out, err = run("worklist", "--why", "1.2.3")
+    assert code == 1
+    assert out == ""
+    assert "No such study" in err
+
+
+def test_a_policy_is_tried_before_it_is_switched_on_and_switched_back(run, tmp_path):
+    fifo = write(tmp_path / "fifo.toml", 'name = "fifo"\nmode = "shadow"\n')
+    usual = write(tmp_path / "usual.toml", "")
+    _, before, _ = run("worklist", "--json")
+    code, out, _ = run("policy", "diff", fifo, "--json")
+    moves = json.loads(out)
+    assert code == 0
+    assert any(move["before"] != move["after"] for move in moves)
+    assert all(move["advance_minutes_after"] == 0 for move in moves)
+
+    def order(text):
+        return [item["study_instance_uid"] for item in json.loads(text)["items"]]
+
+    assert order(run("worklist", "--json")[1]) == order(before)
+    assert run("policy", "activate", fifo)[0] == 0
+    assert order(run("worklist", "--json")[1]) != order(before)
+    assert "fifo@" in run("policy", "show")[1]
+    assert run("policy", "activate", usual)[0] == 0
+    assert order(run("worklist", "--json")[1]) == order(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[minutes]\ntuberculosis = -1\n", "minutes.tuberculosis"),
+        ("[minutes]\nplague = 10\n", "plague"),
+        ('name = ""\n', "name"),
+        ("[minutes\n", "TOML"),
+    ],
+)
+def test_a_policy_that_can_not_be_is_refused_with_one_sentence(run, tmp_path, text, expected):
+    code, out, err = run("policy", "test", write(tmp_path / "bad.toml", text))
+    assert code == 2
+    assert out == ""
+    assert expected in err
