@@ -36,7 +36,7 @@ def border_answers(films: Films, pictures: npt.NDArray[np.uint8], judge: Mask) -
 
 def _fit(inputs: npt.NDArray[np.float32], codes: npt.NDArray[np.int64]) -> Pipeline:
     pipeline = make_pipeline(
-        StandardScaler(), LogisticRegression(C=0.05, max_iter=200, class_weight="balanced")
+        StandardScaler(), LogisticRegression(C=0.05, max_iter=600, class_weight="balanced")
     )
     return pipeline.fit(inputs, codes)
 
