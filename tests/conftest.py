@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from triage import samples
 from triage.store import migrations
 from triage.store.database import Database
 
@@ -32,6 +33,13 @@ def shared() -> Path:
     if not (folder / "dicom").is_dir():
         pytest.skip("the folder ../shared is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample_films(pytestconfig: pytest.Config) -> list[samples.Sample]:
+    """The sample studies, kept between runs: other code draws them anew."""
+    assert pytestconfig.cache
+    return samples.write(pytestconfig.cache.mkdir("samples"))
 
 
 @pytest.fixture
