@@ -48,6 +48,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last run of this recipe.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     runs: _Runs = _RUNS,
+    find_rate: Annotated[
+        Path | None, typer.Option("--find-rate", help="Do not train: try rates, and draw them to this PNG.")
+    ] = None,
     cache: _Cache = None,
 ) -> None:
     """Train a network by RECIPE; a run that was killed goes on with --resume."""
@@ -55,6 +58,11 @@ def train(
     from triage.learn.recipe import find_recipe
 
     path = find_recipe(recipe)
+    if find_rate is not None:
+        print(
+            f"The loss falls fastest at a rate of {training.try_rates(path, data, find_rate, cache=cache):.1e}."
+        )
+        return
     folder = training.train(path, data, runs, resume=resume, device=device, cache=cache, say=_say)
     print(f"The run lies in {folder}.")
 

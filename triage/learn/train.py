@@ -19,7 +19,7 @@ import torch
 from triage.assess.network import build
 from triage.domain.finding import CLASSES
 from triage.errors import ConfigurationError, DataError, TrainingFailed, TriageError
-from triage.learn import checkpoint, transfer, validate
+from triage.learn import checkpoint, rates, transfer, validate
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.data import read_films
 from triage.learn.duplicates import refuse_leakage
@@ -86,6 +86,23 @@ def train(
             run.note(state="failed", why=str(error))
         raise
     return run.folder
+
+
+def try_rates(recipe_path: Path, data: Path, target: Path, *, cache: Path | None = None) -> float:
+    """Return the rate at which a recipe's first stage learns fastest, and draw the trial to `target`.
+
+    Raises:
+        ConfigurationError, DataError, ModelRefused, TrainingFailed: as `train`.
+    """
+    recipe = read_recipe(recipe_path)
+    films = read_films(data)
+    drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
+    network = _network(recipe, torch.device("cpu"))
+    if recipe.start_from:
+        transfer.start_from(network, Path(recipe.start_from))
+    trial = rates.find_rate(network, drawer)
+    rates.plot(trial, target)
+    return trial.best
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -1,0 +1,82 @@
+"""The rate to learn at: a short trial with a rate that grows, and where its loss falls fastest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import torch
+
+from triage.errors import TrainingFailed
+from triage.learn.loss import loss
+from triage.learn.sampling import Drawer
+
+#: The trial ends where the smoothed loss is this many times its best.
+_DIVERGED = 2.0
+_MEMORY = 0.9
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The rates tried, the smoothed loss at each, and the rate at which it fell fastest."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    best: float
+
+
+def find_rate(
+    network: torch.nn.Module, drawer: Drawer, *, low: float = 1e-6, high: float = 1.0, steps: int = 60
+) -> Trial:
+    """Return a trial over rates from `low` to `high` in equal ratios; the network is spoilt by it.
+
+    Raises:
+        TrainingFailed: the loss is no number from the start.
+    """
+    optimiser = torch.optim.Adam(network.parameters())
+    network.train()
+    tried: list[float] = []
+    losses: list[float] = []
+    smooth = 0.0
+    for step, (inputs, codes) in enumerate(drawer.batches(0, 0, steps, 1)):
+        rate = low * (high / low) ** (step / max(1, steps - 1))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        cost = loss(network(inputs), codes, drawer.recipe.loss)
+        value = float(cost.detach())
+        if not math.isfinite(value):
+            break
+        optimiser.zero_grad(set_to_none=True)
+        cost.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        smooth = _MEMORY * smooth + (1 - _MEMORY) * value
+        tried.append(rate)
+        # the mean starts at 0: undo its pull
+        losses.append(smooth / (1 - _MEMORY ** (step + 1)))
+        if losses[-1] > _DIVERGED * min(losses):
+            break
+    if len(losses) < 3:
+        raise TrainingFailed(
+            "The trial of rates gave no usable loss; look at the films and the recipe's loss."
+        )
+    return Trial(tuple(tried), tuple(losses), steepest(tried, losses))
+
+
+def steepest(rates: list[float], losses: list[float]) -> float:
+    """Return the rate at which the loss falls fastest over the logarithm of the rate."""
+    slope = np.gradient(np.array(losses), np.log(np.array(rates)))
+    return float(rates[int(np.argmin(slope))])
+
+
+def plot(trial: Trial, path: Path) -> None:
+    """Draw the loss over the rate and mark the best rate."""
+    figure = matplotlib.figure.Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(trial.rates, trial.losses)
+    axes.axvline(trial.best, linestyle="--", label=f"steepest at {trial.best:.1e}")
+    axes.set(xscale="log", xlabel="rate", ylabel="loss, smoothed")
+    axes.legend()
+    figure.savefig(path, format="png", dpi=120)
