@@ -3,8 +3,8 @@
 __version__ = "0.1.0"
 
 RESEARCH_USE = (
-    "Research use only. Not a medical device. Not for diagnosis, triage of patients or any clinical decision. "
-    "The order of reading and the reader's judgement remain the standard of care."
+    "Research use only. Not a medical device. Not for diagnosis, triage of patients or any clinical "
+    "decision. The order of reading and the reader's judgement remain the standard of care."
 )
 
 #: What we call ourselves in files and associations (PS3.7 D.3.3.2).

@@ -98,7 +98,7 @@ def test_a_policy_with_an_unknown_finding_names_the_nearest(write):
 
 
 def test_a_policy_with_a_negative_advance_is_refused(write):
-    with pytest.raises(ConfigurationError, match="minutes.urgent"):
+    with pytest.raises(ConfigurationError, match=r"minutes\.urgent"):
         settings.read_policy(write("[minutes]\nurgent = -5\n"))
 
 

@@ -1,4 +1,4 @@
-"""The models on disk: `models/<name>/<version>/` with weights, model.toml and a card; refused if they differ."""
+"""The models on disk: `models/<name>/<version>/` with weights, model.toml, card; refused if they differ."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def load(folder: Path) -> Model:
         msg = f"{folder / CARD} is not a valid model description ({error}); install the model anew."
         raise ModelRefused(msg) from None
     if model.preparation != PREPARATION or model.classes != CLASSES:
-        msg = f"The model {model.label} expects another input or other classes than this version has; retrain it."
+        msg = f"The model {model.label} expects another input or other classes than this version; retrain it."
         raise ModelRefused(msg)
     if digest(model.weights) != model.sha256:
         msg = f"The weights of {model.label} do not match its model.toml; install the model anew."

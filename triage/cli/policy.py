@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, help="The reading policy.")
     group.command("show")(show)
-    group.command("test")(test)
+    group.command("test")(check)
     group.command("diff")(diff)
     group.command("activate")(activate)
     app.add_typer(group, name="policy")
@@ -38,7 +38,7 @@ def _show(policy: Any, as_json: bool) -> None:
         return
     print(f"Policy {policy.version}, mode {policy.mode.value}")
     print(
-        f"No film is overtaken by one that arrived more than {policy.max_advance:g} minutes after it (STAT apart)."
+        f"Only STAT overtakes a film that arrived more than {policy.max_advance:g} minutes before it."
     )
     for name, minutes in sorted(policy.minutes.items(), key=lambda pair: -pair[1]):
         print(f"  {name:22} {minutes:6g} min ahead")
@@ -46,7 +46,7 @@ def _show(policy: Any, as_json: bool) -> None:
         print(f"  due, {name:17} {minutes:6g} min after arrival")
 
 
-def test(file: Path, as_json: Json = False) -> None:
+def check(file: Path, as_json: Json = False) -> None:
     """Check the policy of FILE and show what it says; nothing is changed."""
     from triage import settings
 
