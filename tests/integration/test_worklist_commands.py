@@ -10,8 +10,10 @@ import pytest
 
 from tests.reading_room import fill, uid_of
 from triage.cli.main import main
+from triage.learn.data import read_films
 from triage.store import migrations
 from triage.store.database import Database
+from triage.worklist import actions
 
 
 @pytest.fixture
@@ -109,3 +111,31 @@ def test_a_policy_that_can_not_be_is_refused_with_one_sentence(run, tmp_path, te
     assert code == 2
     assert out == ""
     assert expected in err
+
+
+def test_confirmed_findings_become_labels_that_evaluation_reads(run, tmp_path):
+    db = Database(f"sqlite:///{tmp_path / 'triage.db'}")
+    now = datetime.now(UTC)
+    said = [
+        (1, "ada", "tuberculosis", True),
+        (2, "ada", "normal", True),
+        (2, "bob", "normal", False),
+        (3, "ada", "other", True),
+        (3, "ada", "other", False),
+        (4, "bob", "covid19", True),
+        (4, "bob", "viral_pneumonia", True),
+    ]
+    with db.write() as session:
+        for number, reader, finding, agrees in said:
+            actions.feedback(session, uid_of(number), reader, now, finding=finding, agrees=agrees)
+    db.close()
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "1.dcm").write_bytes(b"film")
+    code, out, _ = run("feedback", "export", "--json")
+    assert code == 0
+    assert json.loads(out)["films"] == 1
+    text = (tmp_path / "spool" / "labels.csv").read_text()
+    assert "SYN-" not in text
+    assert "SYNTHETIC" not in text
+    [film] = read_films(tmp_path / "spool").rows
+    assert (film.file, film.label, film.split) == ("1.dcm", "tuberculosis", "test")
