@@ -3,7 +3,7 @@
     python benchmarks/bench_receive.py [--quick] [--json] [--rounds N]
 
 Every contender writes to the same disk. Ours and Orthanc sync each file before they answer, ours commits its
-rows too; storescp syncs nothing (it is the yardstick of what a copy costs). Each object is a study of its own.
+Every contender writes to the same disk. Ours and Orthanc sync each file before they answer; ours commits
 The sender prepares whole messages beforehand, so that it costs next to nothing.
 """
 

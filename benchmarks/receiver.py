@@ -1,4 +1,4 @@
-"""A receive room in a process of its own, as a contender of the benchmark: `receiver.py FOLDER [ordinary]`."""
+"""A receive room in a process of its own, for the benchmark: `receiver.py FOLDER`."""
 
 from __future__ import annotations
 

@@ -453,3 +453,14 @@ def test_a_late_film_opens_the_next_version_and_brings_its_own_urgency(tmp_path)
         assert (study.version, study.object_urgency.value) == (2, "stat")
         assert [row.study_version for row in room.instances()] == [1, 2]
         wait_until(lambda: room.jobs("conclude") == 2, 5)
+
+
+def test_a_file_that_was_damaged_on_the_disk_is_replaced_when_its_object_comes_again(tmp_path):
+    with receiving(tmp_path) as room:
+        send(room.address, an_object(1))
+        path = room.spool.path(room.instances()[0].path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-40])
+        assert send(room.address, an_object(1))[0] == 0
+        assert path.read_bytes() == whole
+        assert len(room.files()) == 1

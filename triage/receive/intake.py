@@ -16,7 +16,7 @@ from triage.receive.commit import GroupCommit
 from triage.receive.parse import Claim, read_header
 from triage.receive.record import Recorder
 from triage.receive.refusals import RefusalLog
-from triage.receive.spool import Spool, SpoolFile
+from triage.receive.spool import Published, Spool, SpoolFile
 from triage.receive.verdict import Refused, Status, Verdict
 from triage.store.database import Database
 from triage.work.queue import Queue
@@ -52,8 +52,13 @@ class Arrival:
     header: Header
     digest: str
     size: int
-    path: str
+    file: Published
     sender: Sender
+
+    @property
+    def path(self) -> str:
+        """The file's path below the spool folder."""
+        return self.file.path
 
 
 class Intake:
@@ -73,8 +78,14 @@ class Intake:
         self.refusals = refusals
         self._clock = clock
         self._recorder = Recorder(queue, clock, policy)
-        self._commits: GroupCommit[Arrival] = GroupCommit(db, self._recorder.record)
+        self._commits: GroupCommit[Arrival] = GroupCommit(db, self._write)
         self._listeners: list[Callable[[Stored], None]] = []
+
+    def _write(self, session: Session, arrival: Arrival) -> Verdict:
+        """Write the rows while the file is being synced; nothing is committed before it is."""
+        verdict = self._recorder.record(session, arrival)
+        arrival.file.durable()
+        return verdict
 
     def on_stored(self, listener: Callable[[Stored], None]) -> None:
         """Call `listener` for each object that a study keeps, on the thread that received it."""

@@ -13,6 +13,7 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _SUFFIX = ".dcm"
 #: The UID of this implementation, as in the files that the report room writes.
 IMPLEMENTATION_CLASS_UID = "2.25.329121786399991071283796225202201918862"
 _MEGABYTE = 1 << 20
+_SYNCS = 8  # files that are synced at once; the file system serves several with one commit of its journal
 
 
 class Spool:
@@ -44,6 +46,7 @@ class Spool:
         for number in range(256):
             (folder / f"{number:02x}").mkdir(exist_ok=True)
         _sync_folder(folder)
+        self._syncs = ThreadPoolExecutor(_SYNCS, "spool-sync")
         # Held as long as this process lives: see `alone`.
         self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -63,8 +66,13 @@ class Spool:
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_SH)
 
+    def sync(self, descriptor: int, folder: Path) -> Future[None]:
+        """Begin to make a file and its name durable, then close it."""
+        return self._syncs.submit(_sync_and_close, descriptor, folder)
+
     def close(self) -> None:
         """Let another process have the spool to itself."""
+        self._syncs.shutdown()
         os.close(self._lock)
 
     def free_bytes(self) -> int:
@@ -106,6 +114,33 @@ class Spool:
     def new_temporary(self) -> Path:
         """Return a name that no file has yet."""
         return self._incoming / secrets.token_hex(12)
+
+
+class Published:
+    """A file under its final name; `durable` returns once it will survive a power cut.
+
+    The sync runs on a thread of its own, so that the rows can be written meanwhile and committed after it.
+    """
+
+    def __init__(self, path: str, sync: Future[None], created: Path | None) -> None:
+        self.path = path
+        self._sync = sync
+        self._created = created
+
+    def durable(self) -> None:
+        """Wait for the disk.
+
+        Raises:
+            Refused: the disk did not take the bytes (0xA700).
+        """
+        try:
+            self._sync.result()
+        except OSError as error:
+            # After a failed sync the kernel forgets what it could not write: the file is not to be trusted.
+            if self._created is not None:
+                self._created.unlink(missing_ok=True)
+            msg = f"The spool can't be synced ({os.strerror(error.errno or 0)}); send again later."
+            raise Refused(Status.LATER, msg) from None
 
 
 class SpoolFile:
@@ -184,11 +219,11 @@ class SpoolFile:
         ).hexdigest()
         return f"{name[:2]}/{name}{_SUFFIX}"
 
-    def publish(self) -> str:
-        """Make the bytes durable under their final name, and return it.
+    def publish(self) -> Published:
+        """Give the file its final name and begin to make it durable.
 
         Raises:
-            Refused: the disk does not take them (0xA700); nothing is left behind.
+            Refused: the disk does not take it (0xA700); nothing is left behind.
         """
         if self.refusal is not None or self._temporary is None:
             self._drop()
@@ -198,22 +233,28 @@ class SpoolFile:
         try:
             # The name first, then the sync: one commit of the file system's journal serves both. A power cut
             # in between leaves a file that no row names, which the next start removes. A file that is there
-            # already is whole and the same: it is synced once more, never replaced by one not yet on the disk.
-            if target.exists():
+            # already is kept if it is the same: it must not give way to one that is not on the disk yet.
+            created = not self._is_whole(target)
+            if created:
+                self._temporary.rename(target)
+            else:
                 self._temporary.unlink()
                 os.close(self.descriptor)
                 self.descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-            else:
-                self._temporary.rename(target)
             self._temporary = None
-            os.fsync(self.descriptor)
-            _sync_folder(target.parent)
         except OSError as error:
             self._fail(error)
             raise self.refusal or Refused(Status.LATER, "The spool can't be written.") from None
-        finally:
-            self._close()
-        return relative
+        descriptor, self.descriptor = self.descriptor, -1
+        return Published(relative, self._spool.sync(descriptor, target.parent), target if created else None)
+
+    def _is_whole(self, target: Path) -> bool:
+        """Return whether a published file holds the very bytes that were received now."""
+        if not target.exists():
+            return False
+        with target.open("rb") as there:
+            there.seek(self.offset)
+            return hashlib.file_digest(there, "sha256").hexdigest() == self.digest
 
     def discard(self) -> None:
         """Forget the object: an abort in the middle, a duplicate or a refusal."""
@@ -234,6 +275,14 @@ class SpoolFile:
 def _write_all(descriptor: int, piece: memoryview) -> None:
     while piece:
         piece = piece[os.write(descriptor, piece) :]
+
+
+def _sync_and_close(descriptor: int, folder: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
