@@ -59,9 +59,8 @@ def train(
 
     path = find_recipe(recipe)
     if find_rate is not None:
-        print(
-            f"The loss falls fastest at a rate of {training.try_rates(path, data, find_rate, cache=cache):.1e}."
-        )
+        best = training.try_rates(path, data, find_rate, cache=cache)
+        print(f"The loss falls fastest at a rate of {best:.1e}.")
         return
     folder = training.train(path, data, runs, resume=resume, device=device, cache=cache, say=_say)
     print(f"The run lies in {folder}.")
