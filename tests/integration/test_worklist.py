@@ -11,6 +11,7 @@ from tests.reading_room import arrive, assess, uid_of
 from triage.domain.finding import Finding
 from triage.domain.policy import Mode, Policy
 from triage.errors import Conflict, IllegalTransition, UnknownStudy
+from triage.store import entries
 from triage.worklist import actions, history, listing, policy_change
 from triage.worklist.scheduler import Scheduler
 
@@ -234,3 +235,14 @@ def test_a_time_that_is_none_is_refused(text):
 @pytest.mark.parametrize("text", ["2026-03-01T12:00:00Z", "2026-03-01T13:00:00+01:00", "2026-03-01 12:00:00"])
 def test_a_time_is_read_in_its_zone(now, text):
     assert history.moment_of(text) == now
+
+
+def test_the_whole_first_page_walks_the_index_and_sorts_nothing(db):
+    query = entries.in_reading_order(listing.rows_of(), 50)
+    text_of = str(query.compile(db.engine, compile_kwargs={"literal_binds": True}))
+    with db.engine.connect() as connection:
+        plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text_of}").all())
+    assert "ix_entry_waiting" in plan
+    assert "TEMP B-TREE" not in plan
+    assert "SCAN imaging_order" not in plan
+    assert "SCAN study" not in plan
