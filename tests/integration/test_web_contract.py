@@ -20,7 +20,7 @@ from tests.web_room import Room, open_room
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 #: The stream never ends, and multipart/related is no body that can be generated.
 APART = {"/api/v1/events", "/dicom-web/studies"}
-EXAMPLES = 6
+EXAMPLES = 4
 
 
 def _try(room: Room, operation: schemathesis.APIOperation, mode: GenerationMode) -> None:

@@ -20,6 +20,7 @@ router = APIRouter(prefix="/dicom-web", tags=["DICOMweb"])
 _JSON, _XML = "application/dicom+json", "application/dicom+xml"
 _PARTS = {"schema": {"type": "string", "format": "binary"}}
 _ANSWER: dict[str, Any] = {_JSON: {"schema": {"type": "object"}}}
+_KEPT: dict[int | str, dict[str, Any]] = {200: {"description": "All were kept.", "content": _ANSWER}}
 
 
 class DicomJson(Response):
@@ -34,6 +35,7 @@ class DicomJson(Response):
     response_class=DicomJson,
     responses={
         **PROBLEMS,
+        **_KEPT,
         202: {"description": "Some were kept; the body says which.", "content": _ANSWER},
         400: {**PROBLEMS[401], "description": "The body is not what its content type says."},
         409: {"description": "None was kept; the body says why.", "content": _ANSWER},

@@ -26,6 +26,10 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     413: {**PROBLEMS[401], "description": "The body is larger than a megabyte."},
 }
 
+_FOUND: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/dicom+json": {"schema": {"type": "array", "items": {"type": "object"}}}}}
+}
+
 router = APIRouter(prefix="/dicom-web/workitems", tags=["DICOMweb"], responses={**PROBLEMS, **_BAD})
 
 Workitem = Annotated[str, Path(pattern=UID_PATTERN, description="SOP Instance UID of the workitem.")]
@@ -47,7 +51,7 @@ def _shown(answer: Answer) -> Response:
     "",
     summary="Search the list",
     response_class=DicomJson,
-    responses={204: {"description": "Nothing matches."}},
+    responses={**_FOUND, 204: {"description": "Nothing matches."}},
 )
 def search(request: Request, who: Viewer) -> Response:
     """Give the workitems that match the query's attributes, in reading order; `limit` and `offset` page.
@@ -61,7 +65,9 @@ def search(request: Request, who: Viewer) -> Response:
     return _shown(answer)
 
 
-@router.get("/{workitem}", summary="One workitem", response_class=DicomJson, responses=NOT_FOUND)
+@router.get(
+    "/{workitem}", summary="One workitem", response_class=DicomJson, responses={**_FOUND, **NOT_FOUND}
+)
 def retrieve(request: Request, workitem: Workitem, who: Viewer) -> Response:
     """Give a workitem with its patient, study, priority and reason."""
     web = web_of(request)
