@@ -21,14 +21,14 @@ _LATERAL = {
         (0.37, 0.46, 0.54, 0.63, 0.75, 0.88, 0.97, 1.0, 0.985),
     ),
 }
-_MEDIAL = Curve((0.0, 0.02, 0.06, 0.14, 0.3, 0.6, 1.2), (0.40, 0.29, 0.22, 0.17, 0.145, 0.13, 0.13))
+_MEDIAL = Curve((0.0, 0.02, 0.06, 0.14, 0.3, 0.6, 1.2), (0.40, 0.28, 0.20, 0.14, 0.11, 0.10, 0.10))
 _DOME = Curve(
     (0.1, 0.25, 0.42, 0.58, 0.72, 0.85, 0.95, 1.02), (1.07, 1.03, 1.0, 1.0, 1.025, 1.07, 1.125, 1.2)
 )
 _LEFT_HEART = {
     "adult": Curve(
         (0.06, 0.14, 0.22, 0.29, 0.33, 0.42, 0.55, 0.7, 0.84, 0.93, 1.03, 1.12),
-        (0.17, 0.19, 0.265, 0.25, 0.20, 0.245, 0.31, 0.43, 0.52, 0.54, 0.47, 0.30),
+        (0.15, 0.17, 0.25, 0.235, 0.185, 0.235, 0.31, 0.43, 0.52, 0.54, 0.47, 0.30),
     ),
     "child": Curve(
         (0.05, 0.12, 0.2, 0.3, 0.36, 0.45, 0.56, 0.7, 0.84, 0.93, 1.03, 1.12),
@@ -38,7 +38,7 @@ _LEFT_HEART = {
 _RIGHT_HEART = {
     "adult": Curve(
         (0.05, 0.14, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06),
-        (0.17, 0.165, 0.165, 0.18, 0.225, 0.28, 0.295, 0.255, 0.17),
+        (0.135, 0.125, 0.13, 0.155, 0.20, 0.26, 0.28, 0.25, 0.17),
     ),
     "child": Curve(
         (0.05, 0.12, 0.28, 0.42, 0.55, 0.7, 0.82, 0.95, 1.06),
@@ -104,7 +104,7 @@ class Patient:
 
 def adult(rng: np.random.Generator, female: bool) -> Patient:
     """Return an adult on a portrait film, standing, the picture taken from behind."""
-    top = rng.uniform(0.10, 0.155)
+    top = rng.uniform(0.12, 0.165)
     return Patient(
         build="adult",
         aspect=2048 / 2500,
@@ -112,7 +112,7 @@ def adult(rng: np.random.Generator, female: bool) -> Patient:
         centre=rng.uniform(-0.02, 0.02),
         top=top,
         base=top + rng.uniform(0.49, 0.60),
-        half=rng.uniform(0.262, 0.318),
+        half=rng.uniform(0.258, 0.305),
         left_lower=rng.uniform(0.015, 0.04),
         heart=rng.uniform(0.84, 1.06),
         depth_cm=rng.uniform(20, 23),
@@ -133,10 +133,10 @@ def child(rng: np.random.Generator) -> Patient:
         film_cm=21.0,
         centre=rng.uniform(-0.02, 0.02),
         top=top,
-        base=top + rng.uniform(0.56, 0.62),
+        base=top + rng.uniform(0.59, 0.65),
         half=rng.uniform(0.43, 0.495),
         left_lower=rng.uniform(0.0, 0.025),
-        heart=rng.uniform(0.88, 1.04),
+        heart=rng.uniform(0.76, 0.92),
         depth_cm=rng.uniform(12, 13.5),
         rib_drop=rng.uniform(0.36, 0.46),
         tilt=rng.uniform(-0.04, 0.04),

@@ -19,7 +19,7 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
     for side in (-1.0, 1.0):
         jx, jy = joint(patient, side)
         upper = canvas.capsule(
-            (jx + side * 0.02, jy + 0.02), elbow(patient, side), 0.058 if not patient.child else 0.085
+            (jx + side * 0.02, jy + 0.02), elbow(patient, side), 0.074 if not patient.child else 0.10
         )
         total = canvas.blur(np.maximum(total, canvas.blur(upper, 0.006) * cm), 0.008)
         if patient.breast:
@@ -40,14 +40,14 @@ def tissue(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gene
 def trunk(canvas: Canvas, patient: Patient) -> Map:
     """Return the thickness of neck, shoulders and trunk."""
     wall = patient.half * 1.0 + (0.07 if not patient.child else 0.055)
-    neck = 0.075 if not patient.child else 0.125
+    neck = 0.085 if not patient.child else 0.16
     t, h = patient.top, patient.tall
     if patient.child:
         at: tuple[float, ...] = (
             t - 0.22,
-            t - 0.12,
-            t - 0.07,
-            t - 0.02,
+            t - 0.16,
+            t - 0.11,
+            t - 0.055,
             t + 0.10 * h,
             t + 0.4 * h,
             t + h,
@@ -97,7 +97,7 @@ def breast(canvas: Canvas, patient: Patient, side: float) -> Map:
     """Return one breast: thickest low, with a sharp fold beneath."""
     x, y = patient.at(side * 0.68, 0.80)
     size = patient.breast
-    shape = canvas.ellipsoid((x, y), (0.135 * size, 0.16 * size), 0.14 * size, side * 0.15)
+    shape = canvas.ellipsoid((x, y), (0.135 * size, 0.16 * size), 0.10 * size, side * 0.15)
     weight = np.clip((canvas.y - (y - 0.15 * size)) / (0.28 * size), 0, 1)
     return canvas.blur((shape * weight).astype(np.float32), 0.002)
 

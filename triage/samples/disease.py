@@ -70,12 +70,12 @@ def consolidation(chest: Chest) -> None:
     first = int(rng.integers(len(_LOBES)))
     second = (first + int(rng.integers(1, len(_LOBES)))) % len(_LOBES)
     share = canvas.zeros()
-    for lobe, strength, size in ((first, 0.92, 1.15), (second, 0.55, 0.8)):
+    for lobe, strength, size in ((first, 0.95, 1.4), (second, 0.7, 1.0)):
         s, q, wide, tall = _LOBES[lobe]
         away = np.hypot((shape.s - s) / (wide * size), (shape.q - q) / (tall * size))
         away = away + 0.22 * canvas.turbulence(rng, 0.10, 4)
         share = np.maximum(share, np.float32(strength) * step(1.0 - away, 0.9))
-    share = np.maximum(share, 0.13 * lung.inside)
+    share = np.maximum(share, 0.22 * lung.inside)
     _fill(lung, share)
     air = bronchi(canvas, patient, rng) * np.float32(patient.film_cm * 0.8)
     lung.water -= air * share
@@ -85,11 +85,11 @@ def interstitial(chest: Chest) -> None:
     """Thicken the tissue around bronchi on both sides, most near the hila, with a net of fine lines."""
     canvas, patient, shape, lung, rng = _parts(chest)
     away = np.minimum(
-        np.hypot((shape.s + 0.30) / 0.62, (shape.q - 0.52) / 0.42),
-        np.hypot((shape.s - 0.34) / 0.62, (shape.q - 0.52) / 0.42),
+        np.hypot((shape.s + 0.34) / 0.78, (shape.q - 0.54) / 0.55),
+        np.hypot((shape.s - 0.38) / 0.78, (shape.q - 0.54) / 0.55),
     )
     near = np.exp(-(away**2)).astype(np.float32)
-    haze = near * (0.30 + 0.16 * canvas.turbulence(rng, 0.09, 4))
+    haze = near * (0.44 + 0.18 * canvas.turbulence(rng, 0.09, 4))
     net = np.exp(-((canvas.turbulence(rng, 0.022, 2) / 0.28) ** 2))
     streaks = canvas.blur(vessels(canvas, patient, rng), 0.0022) * lung.inside
     _fill(lung, haze + (0.05 + 0.20 * near) * net * lung.inside)
@@ -103,7 +103,7 @@ def ground_glass(chest: Chest) -> None:
     lower = step(shape.q - rng.uniform(0.32, 0.45), 0.6)
     patches = step(canvas.turbulence(rng, 0.11, 4) + 0.55, 1.6)
     net = np.exp(-((canvas.turbulence(rng, 0.016, 2) / 0.3) ** 2))
-    share = (0.08 + 0.92 * outer) * (0.15 + 0.85 * lower) * (0.25 + 0.75 * patches)
+    share = (0.12 + 0.88 * outer) * (0.18 + 0.82 * lower) * (0.35 + 0.65 * patches)
     _fill(lung, (share * (0.85 + 0.3 * net) * lung.inside).astype(np.float32))
 
 
@@ -112,10 +112,10 @@ def cavities(chest: Chest) -> None:
     canvas, patient, shape, lung, rng = _parts(chest)
     worse = 1.0 if rng.random() < 0.5 else -1.0
     share = canvas.zeros()
-    for side, strength in ((worse, 1.0), (-worse, 0.6)):
+    for side, strength in ((worse, 1.0), (-worse, 0.7)):
         middle = (side * rng.uniform(0.48, 0.60), rng.uniform(0.20, 0.28))
-        away = np.hypot((shape.s - middle[0]) / 0.42, (shape.q - middle[1]) / 0.28)
-        cloud = np.exp(-(away**2)) * (0.60 + 0.34 * canvas.turbulence(rng, 0.05, 4))
+        away = np.hypot((shape.s - middle[0]) / 0.48, (shape.q - middle[1]) / 0.36)
+        cloud = np.exp(-(away**2)) * (0.78 + 0.36 * canvas.turbulence(rng, 0.05, 4))
         share = np.maximum(share, np.float32(strength) * cloud.astype(np.float32))
         share = np.maximum(
             share, _nodules(canvas, patient, middle, int(42 * strength), rng) * np.float32(strength)
@@ -166,7 +166,7 @@ def effusion(chest: Chest) -> None:
     """Fill the bottom of one pleural space up to a level that climbs along the chest wall."""
     _, _, shape, lung, rng = _parts(chest)
     side = 1.0 if rng.random() < 0.5 else -1.0
-    level = rng.uniform(0.58, 0.76)
+    level = rng.uniform(0.42, 0.6)
     climb = np.clip((shape.s * side - 0.45) / 0.55, 0, 1)
     depth = shape.q - level + 0.17 * climb**2.2 - 0.05 * np.clip(0.4 - shape.s * side, 0, 1)
     here = (shape.s * side > 0).astype(np.float32)
@@ -199,7 +199,7 @@ def congestion(chest: Chest) -> None:
         canvas.blur(vessels(canvas, patient, rng), 0.0015) * lung.inside * np.float32(1.5 * patient.film_cm)
     )
     lower = step(shape.q - 0.55, 0.8)
-    _fill(lung, (0.10 + 0.25 * lower) * lung.inside)
+    _fill(lung, (0.12 + 0.40 * lower) * lung.inside)
 
 
 _DRAWN: dict[Kind, Callable[[Chest], None]] = {

@@ -14,14 +14,22 @@ from triage.samples.film import Exposure, expose
 from triage.samples.lungs import LUNG_DENSITY, airways, lungs
 from triage.samples.skeleton import skeleton
 
-_HEART_SCALE = 1.5
+#: A failing heart is this much wider.
+_HEART_SCALE = 1.75
+#: Who is short of breath breathes in less: the lungs are so much shorter, the heart lies so much broader.
+_SHALLOW, _BROADER = 0.93, 1.08
+_SHORT_OF_BREATH = frozenset(Kind) - {Kind.NORMAL, Kind.CAVITIES, Kind.MASS}
 
 
 def patient_of(seed: int, build: str, kind: Kind) -> Patient:
     """Return the drawn patient number `seed`: an `adult-male`, an `adult-female` or a `child`."""
     rng = np.random.default_rng([seed, 1])
     drawn = child(rng) if build == "child" else adult(rng, female=build == "adult-female")
-    return with_large_heart(drawn, _HEART_SCALE) if kind is Kind.LARGE_HEART else drawn
+    if kind is Kind.LARGE_HEART:
+        drawn = with_large_heart(drawn, _HEART_SCALE)
+    if kind in _SHORT_OF_BREATH:
+        drawn = replace(drawn, base=drawn.top + _SHALLOW * drawn.tall, heart=_BROADER * drawn.heart)
+    return drawn
 
 
 def frontal(patient: Patient, kind: Kind, seed: int, height: int, take: int = 0) -> Map:

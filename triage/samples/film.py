@@ -47,7 +47,11 @@ def expose(canvas: Canvas, water_cm: Map, bone_cm: Map, how: Exposure, rng: np.r
     )
     dense = -np.log(np.clip(rays, 1e-5, SATURATION))
     dense += np.float32(1.2 * how.noise) * canvas.noise(rng, 0.0035)
-    dense += how.edge * (dense - canvas.blur(dense, 0.006)) + 0.25 * (dense - canvas.blur(dense, 0.06))
+    dense += (
+        0.55 * (dense - canvas.blur(dense, 0.018))
+        + how.edge * (dense - canvas.blur(dense, 0.006))
+        + 0.25 * (dense - canvas.blur(dense, 0.06))
+    )
     dense = np.maximum(dense, -np.log(SATURATION))
     low, high = np.percentile(dense[::4, ::4], (1.0, 99.5))
     t = (dense - low) / (high - low)

@@ -171,7 +171,7 @@ def joint(patient: Patient, side: float) -> tuple[float, float]:
 def elbow(patient: Patient, side: float) -> tuple[float, float]:
     """Return the lower end of the upper arm: beside the trunk in adults, raised in children."""
     x, y = joint(patient, side)
-    return (x + side * 0.075, y + 0.50) if not patient.child else (x + side * 0.34, y - 0.16)
+    return (x + side * 0.045, y + 0.55) if not patient.child else (x + side * 0.34, y - 0.16)
 
 
 def _blade(canvas: Canvas, patient: Patient, side: float, rng: np.random.Generator) -> Map:
