@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from triage.domain.study import CompletedBy, StudyState, StudyStep
+from triage.errors import TriageError
 from triage.receive.intake import Sender, Stored
 from triage.store import instances, studies
 from triage.store.database import Database
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 RELEASE_GRACE = 1.0  # seconds
 #: Notices about studies that never come must not pile up.
 _MAX_EXPECTED = 1000
+#: Studies that are due within this time share a transaction.
+_TOGETHER = 0.2  # seconds
 _RETRY = 1.0  # seconds until a study is looked at again that the database did not take
 
 
@@ -169,7 +173,7 @@ class Completion:
             if study is None or study.state is not StudyState.RECEIVING:
                 return False
             study_id = study.id
-        return self._complete(study_id, by)
+        return bool(self._complete([(study_id, by)]))
 
     def _held(self, watch: _Watch, now: float) -> bool:
         """Return whether an open association says that more of this study may be on its way."""
@@ -185,8 +189,10 @@ class Completion:
         ready = [
             (study_id, watch.reason)
             for study_id, watch in self._watched.items()
-            if watch.due <= now and not self._held(watch, now)
+            if watch.due <= now + _TOGETHER and not self._held(watch, now)
         ]
+        if not any(self._watched[study_id].due <= now for study_id, _ in ready):
+            return []
         for study_id, _ in ready:
             del self._watched[study_id]
         return ready
@@ -207,11 +213,10 @@ class Completion:
             ready = self._wait()
             if self._look_again:
                 self._look_at_notices()
-            for study_id, by in ready:
-                if by is CompletedBy.QUIET and by not in self._evidence:
-                    # Configured away: then only the other evidence completes a study.
-                    continue
-                self._complete(study_id, by)
+            # The quiet timer may be configured away: then only the other evidence completes a study.
+            due = [(s, by) for s, by in ready if by is not CompletedBy.QUIET or by in self._evidence]
+            if due:
+                self._complete(due)
 
     def _look_at_notices(self) -> None:
         try:
@@ -220,27 +225,34 @@ class Completion:
             # The next object that comes, or the quiet timer, has another look.
             log.error("notices wait", extra={"event": "completion_failed", "error": type(error).__name__})
 
-    def _complete(self, study_id: int, by: CompletedBy) -> bool:
-        """Take the step and ask for the conclusion, in one transaction."""
+    def _complete(self, due: Sequence[tuple[int, CompletedBy]]) -> int:
+        """Take the step of each study and ask for its conclusion, in one transaction; return how many."""
         now = self._clock()
+        done = []
         try:
             with self._db.write() as session:
-                study = session.get(Study, study_id)
-                if study is None or study.state is not StudyState.RECEIVING:
-                    return False
-                studies.step(session, study, StudyStep.COMPLETE, now, cause=by.value, completed_by=by)
-                # A study without a radiograph is kept, but nobody waits for a word on it.
-                if session.get(Entry, study_id) is not None:
-                    payload = {"study_id": study_id, "version": study.version}
-                    self._queue.put(session, Stage.CONCLUDE, f"{study_id}/{study.version}", payload, now)
-        except SQLAlchemyError as error:
+                done = [study_id for study_id, by in due if self._step(session, study_id, by, now)]
+        except (SQLAlchemyError, TriageError) as error:
             log.error(
-                "a study could not be completed and is tried again",
+                "studies could not be completed and are tried again",
                 extra={"event": "completion_failed", "error": type(error).__name__},
             )
             moment = time.monotonic()
             with self._changed:
-                self._watched.setdefault(study_id, _Watch(moment, moment + _RETRY, by, ("", "")))
+                for study_id, by in due:
+                    self._watched.setdefault(study_id, _Watch(moment, moment + _RETRY, by, ("", "")))
+            return 0
+        for study_id in done:
+            log.info("a study is complete", extra={"event": "completed", "study_id": study_id})
+        return len(done)
+
+    def _step(self, session: Session, study_id: int, by: CompletedBy, now: datetime) -> bool:
+        study = session.get(Study, study_id)
+        if study is None or study.state is not StudyState.RECEIVING:
             return False
-        log.info("a study is complete", extra={"event": "completed", "study_id": study_id, "by": by.value})
+        studies.step(session, study, StudyStep.COMPLETE, now, cause=by.value, completed_by=by)
+        # A study without a radiograph is kept, but nobody waits for a word on it.
+        if session.get(Entry, study_id) is not None:
+            payload = {"study_id": study_id, "version": study.version}
+            self._queue.put(session, Stage.CONCLUDE, f"{study_id}/{study.version}", payload, now)
         return True
