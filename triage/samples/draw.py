@@ -58,6 +58,6 @@ def exposure(patient: Patient, rng: np.random.Generator) -> Exposure:
         mu_bone=1.0 if patient.child else 0.55,
         contrast=rng.uniform(0.9, 1.15),
         edge=rng.uniform(0.2, 0.45),
-        noise=rng.uniform(0.010, 0.02),
+        noise=rng.uniform(0.005, 0.01) if patient.child else rng.uniform(0.010, 0.02),
         marker_at=(0.04, rng.uniform(0.08, 0.4) if patient.child else rng.uniform(0.03, 0.1)),
     )

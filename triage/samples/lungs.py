@@ -42,8 +42,10 @@ def lungs(canvas: Canvas, patient: Patient, shape: Outline, rng: np.random.Gener
     depth *= 1 - (0.86 if patient.child else 0.66) * np.sqrt(1 - (1 - before) ** 2) * step(shape.heart, 0.006)
     depth = depth.astype(np.float32)
     water = vessels(canvas, patient, rng) + hila(canvas, patient, rng)
-    water *= inside * np.float32(patient.film_cm * (1.35))
-    grain = 0.028 * canvas.turbulence(rng, 0.03, 4) + 0.02 * canvas.noise(rng, 0.12)
+    water *= inside * np.float32(patient.film_cm * (0.7 if patient.child else 1.35))
+    grain = (0.012 if patient.child else 0.028) * canvas.turbulence(rng, 0.03, 4) + 0.02 * canvas.noise(
+        rng, 0.12
+    )
     return Lungs(depth, inside, water + depth * grain.astype(np.float32))
 
 
