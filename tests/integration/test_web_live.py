@@ -77,9 +77,8 @@ def test_people_and_programs_are_let_in_by_command(tmp_path: Path, monkeypatch: 
     db = Database(f"sqlite:///{tmp_path / 'triage.db'}")
     migrations.upgrade(db)
     runner = CliRunner()
-    added = runner.invoke(
-        command_line, ["user", "add", "ann", "--role", "radiologist"], input="a long password\n"
-    )
+    ann = ["user", "add", "ann", "--role", "radiologist"]
+    added = runner.invoke(command_line, ann, input="a long password\n")
     assert added.exit_code == 0, added.output
     made = runner.invoke(command_line, ["token", "create", "ris", "--role", "viewer"])
     secret = made.output.strip()
