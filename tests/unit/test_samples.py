@@ -1,10 +1,11 @@
-"""The sample studies: the same bytes each time, valid objects that say SYNTHETIC, judged rightly by the model."""
+"""The sample studies: the same bytes each time, valid objects, judged rightly by the model."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import subprocess
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import HTJ2KLossless
+from safetensors import torch as safetensors_torch
 
 from triage.samples import Sample, write
 from triage.samples.canvas import Canvas, enlarge, shrink
@@ -207,3 +209,48 @@ def test_a_letter_stands_where_it_is_put() -> None:
 
 def _stream(data: bytes) -> pydicom.filebase.DicomBytesIO:
     return pydicom.filebase.DicomBytesIO(data)
+
+
+@pytest.fixture(scope="module")
+def answers(samples: list[Sample]) -> list[tuple[Sample, float, float]]:
+    """Gate probability and probability of any disease that the shipped network gives each frontal sample."""
+    torch = pytest.importorskip("torch")
+    from triage.assess.network import build
+    from triage.assess.pixels import read_film
+    from triage.assess.prepare import prepare
+
+    found = sorted(Path(__file__).parents[2].glob("models/chest/*/model.toml"))
+    if not found:
+        pytest.skip("no model is shipped yet")
+    record = tomllib.loads(found[-1].read_text(encoding="utf-8"))
+    network = build(record["architecture"], 7)
+    network.load_state_dict(
+        {
+            k: v.float()
+            for k, v in safetensors_torch.load_file(found[-1].parent / "weights.safetensors").items()
+        }
+    )
+    rows = []
+    for sample in (s for s in samples if s.scene == "frontal"):
+        picture = prepare(read_film(sample.path).picture, record["size"])
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(picture[None]))[0]
+        classes = torch.softmax(logits[:6] / record["calibration"]["temperature"], 0)
+        gate = torch.sigmoid(logits[6] / record["calibration"]["gate_temperature"])
+        rows.append((sample, float(gate) / record["thresholds"]["gate"], 1 - float(classes[0])))
+    return rows
+
+
+def test_the_shipped_model_takes_every_frontal_sample_for_one(
+    answers: list[tuple[Sample, float, float]],
+) -> None:
+    assert [s.path.name for s, gate, _ in answers if gate < 1] == []
+
+
+def test_the_shipped_model_ranks_the_diseased_samples_first(
+    answers: list[tuple[Sample, float, float]],
+) -> None:
+    ill = [p for s, _, p in answers if s.diseased]
+    well = [p for s, _, p in answers if not s.diseased]
+    auroc = np.mean([[(a > b) + 0.5 * (a == b) for b in well] for a in ill])
+    assert auroc >= 0.95

@@ -53,7 +53,7 @@ class Canvas:
         return (sheet * self.height**2).astype(np.float32).reshape(self.height, self.width)
 
     def blur(self, sheet: Map, sigma: float) -> Map:
-        """Return `sheet` smoothed by a Gaussian of `sigma` (in heights); wide ones are done on a coarser grid."""
+        """Return `sheet` smoothed by a Gaussian of `sigma` (in heights)."""
         pixels = sigma * self.height
         step = int(min(max(1, pixels // 4), 32))
         if step == 1:
@@ -65,7 +65,7 @@ class Canvas:
         return enlarge(small, self.height, self.width)
 
     def noise(self, rng: np.random.Generator, grain: float, stretch: float = 1.0) -> Map:
-        """Return smooth noise of mean 0 and deviation 1 whose spots are `grain` wide and `stretch` times as tall."""
+        """Return smooth noise of mean 0 and deviation 1, its spots `grain` wide, `stretch` times as tall."""
         rows = max(3, int(1.0 / (grain * stretch)) + 2)
         columns = max(3, int(self.aspect / grain) + 2)
         rows, columns = min(rows, self.height), min(columns, self.width)
@@ -81,7 +81,7 @@ class Canvas:
         return np.asarray(total / total.std(), np.float32)
 
     def bend(self, rng: np.random.Generator, reach: float, grain: float, *sheets: Map) -> list[Map]:
-        """Return `sheets` all displaced alike by up to about `reach`, smoothly over `grain`: no line is ruled."""
+        """Return `sheets` displaced alike by about `reach`, smoothly over `grain`: no line is ruled."""
         rows, columns = np.meshgrid(np.arange(self.height), np.arange(self.width), indexing="ij", sparse=True)
         pixels = np.float32(reach / 2 * self.height)
         where = [
@@ -102,7 +102,7 @@ class Canvas:
     def ellipsoid(
         self, centre: tuple[float, float], half: tuple[float, float], depth: float, turn: float = 0.0
     ) -> Map:
-        """Return the thickness, at most `depth`, of an ellipsoid with half axes `half`, turned by `turn` rad."""
+        """Return the thickness of an ellipsoid with half axes `half`, turned by `turn` rad."""
         dx, dy = self.x - centre[0], self.y - centre[1]
         u = (dx * np.cos(turn) + dy * np.sin(turn)) / half[0]
         v = (dy * np.cos(turn) - dx * np.sin(turn)) / half[1]

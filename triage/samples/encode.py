@@ -30,7 +30,7 @@ _CODES_OF_LENGTH = (0, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0)
 
 
 def write_pixels(dataset: FileDataset, samples: Samples, syntax: str) -> None:
-    """Put `samples` [rows, columns] into `dataset`, whose Image Pixel module is set, in that transfer syntax."""
+    """Put `samples` [rows, columns] into `dataset`, whose Image Pixel module is set, in that syntax."""
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     if syntax in _PLUGINS:
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

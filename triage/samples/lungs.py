@@ -140,7 +140,7 @@ def airways(canvas: Canvas, patient: Patient) -> Map:
 
 
 def bronchi(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Map:
-    """Return the thickness of air in the bronchi of both lungs: what shows where the lung around them fills."""
+    """Return the thickness of air in the bronchi of both lungs."""
     legs = [leg for side in (-1.0, 1.0) for leg in _tree(patient, side, rng)]
     start, end, thick, thin = (np.concatenate(column) for column in zip(*legs, strict=True))
     pick = thick > 0.0016
