@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
@@ -395,15 +394,3 @@ class Service:
         """Return the address of the page."""
         host, port = self._web.address
         return f"http://{host}:{port}"
-
-    def wait_until(self, done: Callable[[], bool], timeout: float, every: float = 0.1) -> bool:
-        """Return True as soon as `done` says so, False after `timeout` seconds; looks at each commit."""
-        changed = threading.Event()
-        self.db.on_commit(lambda _topics: changed.set())
-        end = time.monotonic() + timeout
-        while not done():
-            if time.monotonic() > end:
-                return False
-            changed.wait(every)
-            changed.clear()
-        return True

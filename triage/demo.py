@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +94,18 @@ def _show(service: app.Service, films: Sequence[samples.Sample], console: Consol
             _send(service.dicom_address(), film.path)
             progress.advance(sent)
             draw()
-        service.wait_until(lambda: _draw_and_check(draw, service.db, progress, judged), _PATIENCE, _REFRESH)
+        _wait_until(service.db, lambda: _draw_and_check(draw, service.db, progress, judged))
         draw()
+
+
+def _wait_until(db: Database, done: Callable[[], bool]) -> None:
+    """Return as soon as `done` says so, or when patience ends; looks at each commit."""
+    changed = threading.Event()
+    db.on_commit(lambda _topics: changed.set())
+    end = time.monotonic() + _PATIENCE
+    while not done() and time.monotonic() < end:
+        changed.wait(_REFRESH)
+        changed.clear()
 
 
 def _draw_and_check(draw: Callable[[], None], db: Database, progress: Progress, task: TaskID) -> bool:
