@@ -42,7 +42,8 @@ def _film(folder: Path) -> FileDataset:
         film = dcmread(path)
         if film.SOPClassUID == "1.2.840.10008.5.1.4.1.1.1.1":
             break
-    film.decompress()
+    if film.file_meta.TransferSyntaxUID.is_compressed:
+        film.decompress()
     pixels = film.pixel_array
     film.PixelData = np.ascontiguousarray(pixels).tobytes()
     film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

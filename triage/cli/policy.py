@@ -37,9 +37,7 @@ def _show(policy: Any, as_json: bool) -> None:
         print_json(shown)
         return
     print(f"Policy {policy.version}, mode {policy.mode.value}")
-    print(
-        f"Only STAT overtakes a film that arrived more than {policy.max_advance:g} minutes before it."
-    )
+    print(f"Only STAT overtakes a film that arrived more than {policy.max_advance:g} minutes before it.")
     for name, minutes in sorted(policy.minutes.items(), key=lambda pair: -pair[1]):
         print(f"  {name:22} {minutes:6g} min ahead")
     for name, minutes in policy.due.items():
