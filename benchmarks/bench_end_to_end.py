@@ -148,9 +148,8 @@ def main() -> None:
         film = _film(folder / "samples")
         served, bare = _Served(folder / "site"), _Bare(folder)
         assert settings_of(served.site.config)
-        print(
-            f"one DX of {len(film.PixelData) / 1e6:.1f} MB, {count} films, engine {bare.classifier.engine.name}"
-        )
+        size, engine = len(film.PixelData) / 1e6, bare.classifier.engine.name
+        print(f"one DX of {size:.1f} MB, {count} films, engine {engine}")
         rank, answer, chain = [], [], []
         for number in range(count + 2):
             path = folder / "next.dcm"
@@ -169,9 +168,8 @@ def main() -> None:
     print(f"last byte -> rank over REST   p50 {middle:7.1f} ms   p95 {late:7.1f} ms")
     print(f"bar: p50 <= {BAR_MILLISECONDS:.0f} ms: {'holds' if middle <= BAR_MILLISECONDS else 'MISSED'}")
     ratio = middle / floor
-    print(
-        f"bar: p50 <= {BAR_RATIO:.1f} x bare chain: {ratio:.2f} x, {'holds' if ratio <= BAR_RATIO else 'MISSED'}"
-    )
+    verdict = "holds" if ratio <= BAR_RATIO else "MISSED"
+    print(f"bar: p50 <= {BAR_RATIO:.1f} x bare chain: {ratio:.2f} x, {verdict}")
 
 
 if __name__ == "__main__":
