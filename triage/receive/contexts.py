@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
@@ -30,23 +29,27 @@ _LOSSLESS = (
     "1.2.840.10008.1.2.4.201",  # HTJ2K lossless
     "1.2.840.10008.1.2.4.202",  # HTJ2K lossless RPCL
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.110",  # JPEG XL lossless
+    "1.2.840.10008.1.2.4.111",  # JPEG XL, recompressed JPEG
     "1.2.840.10008.1.2.1.99",  # Deflated
+    "1.2.840.10008.1.2.8.1",  # Deflated frames
+    "1.2.840.10008.1.2.1.98",  # Encapsulated uncompressed
 )
 _LOSSY = (
     "1.2.840.10008.1.2.4.50",  # JPEG baseline
     "1.2.840.10008.1.2.4.203",  # HTJ2K
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+    "1.2.840.10008.1.2.4.51",  # JPEG extended, 12 bits
+    "1.2.840.10008.1.2.4.112",  # JPEG XL
 )
-#: 12-bit JPEG has one decoder, which is an extra.
-_JPEG_EXTENDED = ("1.2.840.10008.1.2.4.51",) if find_spec("libjpeg") else ()
 _BIG_ENDIAN = ("1.2.840.10008.1.2.2",)
 #: MPEG-2, MPEG-4 and HEVC: kept for whoever sends them along, never decoded.
 _VIDEO = tuple(f"1.2.840.10008.1.2.4.{tail}" for tail in range(100, 109))
 
 #: The acceptor's order decides which of the proposed syntaxes is used (PS3.8 9.3.3): what is surely and
 #: cheaply decoded comes first.
-TRANSFER_SYNTAXES = (*_NATIVE_FIRST, *_LOSSLESS, *_LOSSY, *_JPEG_EXTENDED, *_BIG_ENDIAN, *_VIDEO)
+TRANSFER_SYNTAXES = (*_NATIVE_FIRST, *_LOSSLESS, *_LOSSY, *_BIG_ENDIAN, *_VIDEO)
 
 
 #: Storage classes that pynetdicom knows, and so can serve on the ordinary path.
