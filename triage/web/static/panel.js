@@ -69,6 +69,8 @@ export async function renew(uid = article()?.dataset.uid) {
     now.replaceWith(fresh);
     localise(fresh);
     if (within?.do || within?.ask || within?.feedback) (again(fresh, within) ?? fresh.querySelector(".actions button"))?.focus();
+    // Who reads the explanation goes on reading it when the panel is brought up to date.
+    if (within && "why" in within) fresh.querySelector("[data-why]")?.focus();
     if (whole) worked();
   } catch (error) {
     if (whole) failed(error.message);
