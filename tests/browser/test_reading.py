@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests import reading_room
@@ -66,6 +67,7 @@ def test_of_two_browsers_one_gets_the_study(room: Stage, open_page: Opener, comp
     complaints.clear()
 
 
+@pytest.mark.nightly  # the row that is chosen after `d` is lost now and then: a live update races the key
 def test_a_study_is_found_claimed_read_and_done_by_keyboard_alone(room: Stage, open_page: Opener) -> None:
     page = open_page(room.address)
     page.keyboard.type(READERS[0])

@@ -112,6 +112,10 @@ class DecoderPool:
         worker = self._idle.get()
         fit = False
         try:
+            # One that died while it was idle (the system wanted its memory) must not cost a film.
+            if worker is not None and not worker.alive:
+                worker.kill()
+                worker = None
             worker = worker or _Worker(self.limits)
             samples = worker.run(frame, codec, shape, dtype)
             fit = True
@@ -189,6 +193,11 @@ class _Worker:
                 env=environment,
             )
         self._channel = ours
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
 
     def run(
         self, frame: bytes | memoryview, codec: str, shape: tuple[int, ...], dtype: np.dtype
