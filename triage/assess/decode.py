@@ -116,8 +116,17 @@ class DecoderPool:
             if worker is not None and not worker.alive:
                 worker.kill()
                 worker = None
+            used = worker is not None
             worker = worker or _Worker(self.limits)
-            samples = worker.run(frame, codec, shape, dtype)
+            try:
+                samples = worker.run(frame, codec, shape, dtype)
+            except _RefusedError as refusal:
+                # A process that broke at this film may have been broken by an earlier one: once more, afresh.
+                if not (used and refusal.fatal and "crashed" in str(refusal)):
+                    raise
+                worker.kill()
+                worker = _Worker(self.limits)
+                samples = worker.run(frame, codec, shape, dtype)
             fit = True
         except _RefusedError as refusal:
             fit = not refusal.fatal
