@@ -120,9 +120,9 @@ class DecoderPool:
             worker = worker or _Worker(self.limits)
             try:
                 samples = worker.run(frame, codec, shape, dtype)
-            except _RefusedError as refusal:
+            except _CrashedError:
                 # A process that broke at this film may have been broken by an earlier one: once more, afresh.
-                if not (used and refusal.fatal and "crashed" in str(refusal)):
+                if not used:
                     raise
                 worker.kill()
                 worker = _Worker(self.limits)
@@ -183,6 +183,10 @@ class _RefusedError(Exception):
         self.fatal = fatal
 
 
+class _CrashedError(_RefusedError):
+    """The process ended while it decoded."""
+
+
 class _Worker:
     """One decoding process and the socket to it."""
 
@@ -240,7 +244,7 @@ class _Worker:
         except OSError:
             reply = b""
         if not reply:
-            raise _RefusedError("the decoder crashed", fatal=True)
+            raise _CrashedError("the decoder crashed", fatal=True)
         answer = json.loads(reply)
         if not answer["ok"]:
             raise _RefusedError(answer["error"], fatal=bool(answer.get("fatal")))

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from triage import __version__
+from triage import IMPLEMENTATION_CLASS_UID, __version__
 from triage.receive.parse import Claim
 from triage.receive.verdict import Refused, Status
 
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 _INCOMING = "incoming"
 _SUFFIX = ".dcm"
-#: The UID of this implementation, as in the files that the report room writes.
-IMPLEMENTATION_CLASS_UID = "2.25.329121786399991071283796225202201918862"
 _MEGABYTE = 1 << 20
 _SYNCS = 8  # files that are synced at once; the file system serves several with one commit of its journal
 
