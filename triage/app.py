@@ -367,6 +367,11 @@ class Service:
             "disk": lambda: checks.disk(data, mark),
             "model": lambda: f"The model {model} is loaded.",
         }
+        if Role.RECEIVE in self._roles:
+            asked["listener"] = lambda: checks.listener(
+                self.settings, self._listener and self._listener.address
+            )
+        asked |= checks.peers(self.settings)
 
         def answer(name: str, check: Callable[[], str]) -> Callable[[], tuple[str, bool, str]]:
             return lambda: astuple(checks.attempt(name, check))

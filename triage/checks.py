@@ -1,4 +1,4 @@
-"""The checks behind `triage doctor`: each one sentence, with what to do where something is wrong."""
+"""The checks behind `triage doctor` and `/readyz`: each one sentence, with what to do about a fault."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pynetdicom import AE
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from triage.deliver.dicom import DicomDestination, Sender
 from triage.errors import TriageError
 from triage.settings import Destination, Settings
 from triage.store import migrations
@@ -38,9 +37,19 @@ def run(settings: Settings) -> Iterator[Check]:
     db.close()
     yield attempt("disk", lambda: disk(settings.data_dir, settings.spool.low_water_mb))
     yield attempt("model", lambda: _model(settings))
-    yield attempt("listener", lambda: _listener(settings))
-    for item in settings.destination:
-        yield attempt(f"to {item.name}", _echo_of(settings, item))
+    yield attempt("listener", lambda: _port(settings))
+    for name, check in peers(settings).items():
+        yield attempt(name, check)
+
+
+def peers(settings: Settings) -> dict[str, Callable[[], str]]:
+    """Return the checks that every destination answers C-ECHO, by name."""
+    own = settings.listener.ae_title
+
+    def check(item: Destination) -> Callable[[], str]:
+        return lambda: echo(DicomDestination(item.name, item.ae_title, item.host, item.port, own))
+
+    return {f"to {item.name}": check(item) for item in settings.destination}
 
 
 def attempt(name: str, check: Callable[[], str]) -> Check:
@@ -83,40 +92,52 @@ def _model(settings: Settings) -> str:
     return f"Model {model.label} matches its digest."
 
 
-def _listener(settings: Settings) -> str:
-    if settings.listener.port == 0:
+def _port(settings: Settings) -> str:
+    wanted = settings.listener
+    if wanted.port == 0:
         return "The listener takes a free port."
-    listener = settings.listener
-    host = "127.0.0.1" if listener.host in ("0.0.0.0", "::") else listener.host  # noqa: S104 - compared only
+    host = _reachable(wanted.host)
     with socket.socket() as probe:
-        if probe.connect_ex((host, listener.port)) != 0:
-            return f"Nothing listens on {listener.host}:{listener.port} yet; the port is free."
-    _echo(listener.ae_title, host, listener.port, listener.ae_title)
-    return f"{listener.ae_title}@{listener.host}:{listener.port} answers C-ECHO."
+        probe.settimeout(_PATIENCE)
+        if probe.connect_ex((host, wanted.port)) != 0:
+            return f"Nothing listens on {wanted.host}:{wanted.port} yet; the port is free."
+    return listener(settings, (wanted.host, wanted.port))
 
 
-def _echo_of(settings: Settings, item: Destination) -> Callable[[], str]:
-    def check() -> str:
-        _echo(item.ae_title, item.host, item.port, settings.listener.ae_title)
-        return f"{item.ae_title}@{item.host}:{item.port} answers C-ECHO."
-
-    return check
-
-
-def _echo(title: str, host: str, port: int, own: str) -> None:
-    sender = AE(own)
-    sender.acse_timeout = sender.dimse_timeout = sender.network_timeout = _PATIENCE
-    sender.connection_timeout = _PATIENCE
-    sender.add_requested_context(Verification)
-    association = sender.associate(host, port, ae_title=title)
-    if not association.is_established:
-        why = "rejects us" if association.is_rejected else "can't be reached"
-        msg = f"{title}@{host}:{port} {why}: check its address, its AE title and whether it knows {own}."
+def listener(settings: Settings, listens_on: tuple[str, int] | None) -> str:
+    """Say that our own listener answers where it listens, or raise; under TLS it is only connected to."""
+    if listens_on is None:
+        msg = "The listener has not started yet: ask again in a second."
         raise TriageError(msg)
+    wanted = settings.listener
+    address = (_reachable(listens_on[0]), listens_on[1])
+    own = DicomDestination("listener", wanted.ae_title, *address, wanted.ae_title)
+    if wanted.tls.certificate is None or wanted.tls.port:
+        return echo(own)
     try:
-        status = association.send_c_echo()
+        socket.create_connection(address, _PATIENCE).close()
+    except OSError as error:
+        msg = f"{own} can't be reached ({error.strerror}): restart the service."
+        raise TriageError(msg) from None
+    return f"{own} takes connections, and asks for TLS."
+
+
+def _reachable(host: str) -> str:
+    """Return where to knock for something that listens on `host`: loopback where it listens everywhere."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared only
+
+
+def echo(peer: DicomDestination) -> str:
+    """Say that a peer answers C-ECHO (PS3.4 A.4), or raise with what to look at."""
+    sender = Sender(peer, patience_seconds=_PATIENCE)
+    try:
+        status = sender.echo()
+    except TriageError as error:
+        msg = f"{error} Check its address, its AE title and whether it knows {peer.calling_ae}."
+        raise TriageError(msg) from None
     finally:
-        association.release()
-    if not status or status.Status != 0:
-        msg = f"{title}@{host}:{port} does not answer C-ECHO: look into its log."
+        sender.close()
+    if status != 0:
+        msg = f"{peer} answers C-ECHO with status 0x{status:04X}: look into its log."
         raise TriageError(msg)
+    return f"{peer} answers C-ECHO."

@@ -135,6 +135,30 @@ def test_a_valid_report_of_every_study_is_in_the_pacs(site, sent, orthanc_server
         assert "Error" not in found.stderr + found.stdout, found.stderr
 
 
+def test_doctor_and_readiness_say_that_port_disk_database_and_pacs_answer(site, sent, orthanc_server):
+    ready = site.get("/readyz")
+    assert ready["ready"], ready
+    said = {check["name"]: check["sentence"] for check in ready["checks"]}
+    assert {"database", "disk", "model", "listener", "to pacs"} <= set(said)
+    host, port = site.dicom
+    assert said["listener"] == f"TRIAGE@{host}:{port} answers C-ECHO."
+    told = {check["name"]: check for check in json_of(triage("doctor", "--json", config=site.config))}
+    assert all(check["ok"] for check in told.values()), told
+    assert f"{orthanc_server.dicom_port} answers C-ECHO" in told["to pacs"]["sentence"]
+
+
+def test_doctor_names_what_is_wrong_and_fails(tmp_path):
+    absent = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
+    site = Site(tmp_path, destination=[absent])
+    assert triage("db", "upgrade", config=site.config).returncode == 0
+    done = triage("doctor", config=site.config)
+    assert done.returncode == 1
+    line = next(line for line in done.stdout.splitlines() if "to pacs" in line)
+    assert line.startswith("FAIL")
+    assert "PACS@127.0.0.1:1 can't be reached" in line
+    assert "Check its address" in line
+
+
 def test_the_terminal_shows_the_same_list(site, sent):
     shown = json_of(triage("worklist", "--json", config=site.config))
     listed = [i["study_instance_uid"] for i in site.worklist()]
