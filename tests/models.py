@@ -10,9 +10,30 @@ from safetensors.torch import save_file
 
 from triage.assess.network import build
 from triage.assess.prepare import PREPARATION
+from triage.assess.registry import Model, Thresholds
 from triage.domain.finding import CLASSES, Finding
 
 SIZE = 64
+
+
+def described(size: int) -> Model:
+    """Return what a registry would say of a model for films of this size, for engines made by a test."""
+    return Model(
+        folder=Path(),
+        name="chest",
+        version="9",
+        architecture="none",
+        classes=CLASSES,
+        size=size,
+        preparation="",
+        sha256="d" * 64,
+        data_sha256="",
+        temperature=1.0,
+        gate_temperature=1.0,
+        gate=0.5,
+        any_disease=Thresholds(0.2, 0.5),
+        findings={finding: Thresholds(0.2, 0.5) for finding in Finding},
+    )
 
 
 def write_model(

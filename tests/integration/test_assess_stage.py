@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import select
 
 from tests.films import Encoding, encode, file_bytes, picture
+from tests.models import described
 from triage.assess.classifier import Classifier
-from triage.assess.registry import Model, Thresholds
 from triage.assess.stage import AssessStage
-from triage.domain.finding import CLASSES, Finding, NotEvaluated, Outcome
+from triage.domain.finding import NotEvaluated, Outcome
 from triage.domain.header import Header
 from triage.domain.policy import Policy
 from triage.domain.study import CompletedBy, StudyState, StudyStep
@@ -26,22 +26,7 @@ from triage.work.queue import Stage
 from triage.work.worker import Worker
 
 FILM = file_bytes(encode(picture(80, 70), Encoding()))
-MODEL = Model(
-    folder=Path(),
-    name="chest",
-    version="9",
-    architecture="none",
-    classes=CLASSES,
-    size=32,
-    preparation="",
-    sha256="d" * 64,
-    data_sha256="",
-    temperature=1.0,
-    gate_temperature=1.0,
-    gate=0.5,
-    any_disease=Thresholds(0.2, 0.5),
-    findings={finding: Thresholds(0.2, 0.5) for finding in Finding},
-)
+MODEL = described(32)
 
 
 class Said:

@@ -178,13 +178,7 @@ class AssessStage:
     @staticmethod
     def _conclusion(session: Session, study: Study) -> StudyConclusion:
         films = [assessments.to_domain(row) for row in assessments.of_study(session, study.id)]
-        if films:
-            return conclude(films)
-        unjudged = {item.unjudged for item in instances.of_study(session, study.id)}
-        if NotEvaluated.FOR_PROCESSING in unjudged:
-            sentence = "Only raw films for processing came, none for presentation."
-            return StudyConclusion(Outcome.NOT_EVALUATED, NotEvaluated.FOR_PROCESSING, sentence, None)
-        return conclude(films)
+        return conclude(films, {item.unjudged for item in instances.of_study(session, study.id)})
 
 
 def _step_of(said: StudyConclusion) -> StudyStep:

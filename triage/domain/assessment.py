@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,12 +60,18 @@ def _severity(film: FilmAssessment) -> tuple[int, float, str]:
     return (rank[film.outcome], film.any_disease or 0.0, film.sop_instance_uid)
 
 
-def conclude(films: Sequence[FilmAssessment]) -> StudyConclusion:
+def conclude(
+    films: Sequence[FilmAssessment], unjudged: Collection[NotEvaluated | None] = ()
+) -> StudyConclusion:
     """Return the answer of the worst evaluated film, never a mean: one diseased film is enough.
 
     A study without any evaluated film is not evaluated; a technical failure is named before a matter of
-    view, since a film that failed to decode might have been the frontal one.
+    view, since a film that failed to decode might have been the frontal one. `unjudged` says why objects
+    of the study were kept out of assessment.
     """
+    if not films and NotEvaluated.FOR_PROCESSING in unjudged:
+        sentence = "Only raw films for processing came, none for presentation."
+        return StudyConclusion(Outcome.NOT_EVALUATED, NotEvaluated.FOR_PROCESSING, sentence, None)
     if not films:
         sentence = "No chest radiograph is among the objects of this study."
         return StudyConclusion(Outcome.NOT_EVALUATED, NotEvaluated.NOT_CR_DX, sentence, None)

@@ -19,8 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from triage import __version__
-from triage.domain.assessment import FilmAssessment, StudyConclusion, conclude
-from triage.domain.finding import NotEvaluated, Outcome
+from triage.domain.assessment import conclude
 from triage.domain.header import Family, family
 from triage.domain.result import RESULT, ResultState, ResultStep
 from triage.report.build import Predecessor, ReportInput, Site
@@ -129,7 +128,7 @@ class ReportStage:
             if family(one.sop_class_uid) is not Family.OTHER
         ]
         films = [assessments.to_domain(row) for row in assessments.of_study(session, study.id)]
-        said = _conclusion(films, objects)
+        said = conclude(films, {item.unjudged for item in objects})
         try:
             evidence = self._evidence(study, objects)
         except NoReport as error:
@@ -224,13 +223,6 @@ class ReportStage:
         log.error(
             "A study can't be reported.", extra={"event": "no_report", "study": study_id, "error": sentence}
         )
-
-
-def _conclusion(films: Sequence[FilmAssessment], objects: Sequence[Instance]) -> StudyConclusion:
-    if not films and any(one.unjudged is NotEvaluated.FOR_PROCESSING for one in objects):
-        sentence = "Only raw films for processing came, none for presentation."
-        return StudyConclusion(Outcome.NOT_EVALUATED, NotEvaluated.FOR_PROCESSING, sentence, None)
-    return conclude(films)
 
 
 def _zone(film: Dataset) -> tzinfo | None:

@@ -8,31 +8,16 @@ import numpy as np
 import pytest
 
 from tests.films import Encoding, encode, file_bytes, picture
+from tests.models import described
 from triage.assess.classifier import Classifier, sentence_of
 from triage.assess.prepare import prepare
-from triage.assess.registry import Model, Thresholds
-from triage.domain.finding import CLASSES, Finding, FindingResult, FindingState, NotEvaluated, Outcome
+from triage.domain.finding import Finding, FindingResult, FindingState, NotEvaluated, Outcome
 
 #: With a head and a foot: brighter towards the bottom.
 FILM = 0.5 * picture() + np.linspace(0, 0.5, 300)[:, None]
 SIZE = 48
 UPRIGHT = prepare(FILM.astype(np.float32), SIZE)
-MODEL = Model(
-    folder=Path(),
-    name="chest",
-    version="9",
-    architecture="none",
-    classes=CLASSES,
-    size=SIZE,
-    preparation="",
-    sha256="d" * 64,
-    data_sha256="",
-    temperature=1.0,
-    gate_temperature=1.0,
-    gate=0.5,
-    any_disease=Thresholds(0.2, 0.5),
-    findings={finding: Thresholds(0.2, 0.5) for finding in Finding},
-)
+MODEL = described(SIZE)
 
 
 class Knows:
