@@ -153,14 +153,8 @@ class Service:
         from triage.assess.opening import open_classifier
         from triage.assess.stage import AssessStage
 
-        model = self.settings.model
         self._classifier = open_classifier(
-            name=model.name,
-            version=model.version,
-            folder=model.folder,
-            engine=model.engine,
-            threads=model.threads,
-            max_batch=model.max_batch,
+            **dict(self.settings.model),
             cache=self.settings.data_dir / "cache",
             pool=self._decoders(),
             clock=self.clock,

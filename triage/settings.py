@@ -119,6 +119,7 @@ class ModelSettings(_Section):
     max_batch: int = Field(default=8, ge=1, le=256)
     max_wait_ms: float = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0, le=256)
+    minimum_age_years: float = Field(default=0, ge=0, le=120)
 
 
 class PolicySettings(_Section):

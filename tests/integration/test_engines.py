@@ -138,6 +138,29 @@ def test_concurrent_films_share_a_pass_and_get_their_own_answers(model: Model) -
     assert sizes == [1, 4, 2]
 
 
+def test_a_film_waits_for_company_only_where_told_to() -> None:
+    sizes: list[int] = []
+
+    class Counting:
+        name = "counting"
+        batches = True
+
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            sizes.append(len(batch))
+            return np.zeros((len(batch), 7), np.float32)
+
+    film = np.zeros((1, 1, 2, 2), np.float32)
+    patient = BatchedEngine(Counting(), max_batch=2, max_wait=60)
+    threads = [threading.Thread(target=patient.infer, args=(film,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+    assert sizes == [2]
+    BatchedEngine(Counting(), max_batch=2).infer(film)
+    assert sizes == [2, 1]
+
+
 def test_a_failure_reaches_every_caller_of_the_pass() -> None:
     class Broken:
         name = "broken"

@@ -1,4 +1,4 @@
-"""Films that wait at the same time go through the network together; none waits for company."""
+"""Films that wait at the same time go through the network together."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ class BatchedEngine:
 
     batches = True
 
-    def __init__(self, engine: Engine, max_batch: int) -> None:
+    def __init__(self, engine: Engine, max_batch: int, max_wait: float = 0) -> None:
+        """Take at most `max_batch` films in a pass, and wait `max_wait` seconds for it to fill: 0 never."""
         self.name = engine.name
         self._engine = engine
         self._max = max_batch
         self._waiting: list[_Waiting] = []
-        self._lock = threading.Lock()
+        self._max_wait = max_wait
+        self._lock = threading.Condition()
         self._running = threading.Lock()
 
     def infer(self, batch: Batch) -> Batch:
@@ -39,6 +41,7 @@ class BatchedEngine:
         mine = [_Waiting(film) for film in batch]
         with self._lock:
             self._waiting += mine
+            self._lock.notify_all()
         for item in mine:
             while not item.done.is_set():
                 with self._running:
@@ -50,6 +53,8 @@ class BatchedEngine:
 
     def _run(self) -> None:
         with self._lock:
+            if self._max_wait:
+                self._lock.wait_for(lambda: len(self._waiting) >= self._max, self._max_wait)
             taken, self._waiting = self._waiting[: self._max], self._waiting[self._max :]
         try:
             logits = self._engine.infer(np.stack([item.film for item in taken]))

@@ -26,11 +26,15 @@ def open_classifier(
     engine: str = "auto",
     threads: int = 0,
     max_batch: int = 8,
+    max_wait_ms: float = 0,
+    minimum_age_years: float = 0,
     cache: Path | None = None,
     pool: DecoderPool | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> Classifier:
     """Return a classifier ready to judge; `cache` keeps the converted network between starts.
+
+    The other arguments are the settings of `[model]`.
 
     Raises:
         ModelRefused: the model's files do not match, or the wanted engine can't serve it.
@@ -38,5 +42,5 @@ def open_classifier(
     model = find(models_dir(folder), name, version)
     opened = open_engine(model, engine, cache, threads)
     if opened.batches and max_batch > 1:
-        opened = BatchedEngine(opened, max_batch)
-    return Classifier(model, opened, pool=pool, clock=clock)
+        opened = BatchedEngine(opened, max_batch, max_wait_ms / 1000)
+    return Classifier(model, opened, pool=pool, minimum_age=minimum_age_years, clock=clock)

@@ -57,14 +57,7 @@ def classify(
     files = [file for path in paths for file in _files(path)]
     loaded = settings.load(config)
     cache = loaded.data_dir / "engines" if loaded.data_dir.is_dir() else None
-    classifier = open_classifier(
-        name=loaded.model.name,
-        version=loaded.model.version,
-        folder=loaded.model.folder,
-        engine=loaded.model.engine,
-        threads=loaded.model.threads,
-        cache=cache,
-    )
+    classifier = open_classifier(**dict(loaded.model), cache=cache)
     rows = list(_judge_all(classifier, files, quiet=as_json))
     if explain is not None:
         _explain(classifier, rows, explain)
