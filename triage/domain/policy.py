@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from triage.domain.finding import Finding
@@ -76,7 +77,7 @@ class Policy:
             msg = f"The policy's freeze counts rows: a whole number, not {self.freeze!r}."
             raise PolicyError(msg)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical form: two policies with the same digest order every list alike."""
         return hashlib.sha256(json.dumps(self.to_mapping(), sort_keys=True).encode()).hexdigest()

@@ -32,13 +32,13 @@ class _Waiting(Generic[T]):
 
 
 class GroupCommit(Generic[T]):
-    """Runs `apply(session, item)` for each item in a transaction that it may share with others.
+    """Runs `apply(session, items)` in one transaction for all items that wait at the same time.
 
     The first thread that finds no transaction running leads one for all that wait; while its commit goes to
     the disk the next batch gathers. Nobody waits for company: a lone object is committed at once.
     """
 
-    def __init__(self, db: Database, apply: Callable[[Session, T], Verdict]) -> None:
+    def __init__(self, db: Database, apply: Callable[[Session, Sequence[T]], list[Verdict]]) -> None:
         """Commit nothing yet."""
         self._db = db
         self._apply = apply
@@ -71,8 +71,9 @@ class GroupCommit(Generic[T]):
     def _lead(self, batch: Sequence[_Waiting[T]]) -> None:
         try:
             verdicts = self._together([waiting.item for waiting in batch])
-            if verdicts is None:
-                verdicts = [self._alone(waiting.item) for waiting in batch]
+            if verdicts is None and len(batch) > 1:
+                # One bad item must not fail the others.
+                verdicts = [(self._together([w.item]) or [_UNAVAILABLE])[0] for w in batch]
         finally:
             with self._turn:
                 for number, waiting in enumerate(batch):
@@ -81,29 +82,15 @@ class GroupCommit(Generic[T]):
                 self._turn.notify_all()
 
     def _together(self, items: Sequence[T]) -> list[Verdict] | None:
-        """Commit all, or return None: one bad item must not fail the others."""
-        verdicts: list[Verdict] | None = None
+        """Return the verdicts once all are committed, or None when nothing of it was."""
         try:
             with self._db.write() as session:
-                verdicts = [self._apply(session, item) for item in items]
+                verdicts = self._apply(session, items)
         except (SQLAlchemyError, TriageError) as error:
-            self._failed(error)
-            return [_UNAVAILABLE] if len(items) == 1 else None
+            # The text of a database error may quote a statement's values; its type says enough.
+            log.error(
+                "received objects could not be committed",
+                extra={"event": "commit_failed", "objects": len(items), "error": type(error).__name__},
+            )
+            return None
         return verdicts
-
-    def _alone(self, item: T) -> Verdict:
-        try:
-            with self._db.write() as session:
-                verdict = self._apply(session, item)
-        except (SQLAlchemyError, TriageError) as error:
-            self._failed(error)
-            return _UNAVAILABLE
-        return verdict
-
-    @staticmethod
-    def _failed(error: Exception) -> None:
-        # The text of a database error may quote a statement's values; its type says enough.
-        log.error(
-            "a received object could not be committed",
-            extra={"event": "commit_failed", "error": type(error).__name__},
-        )

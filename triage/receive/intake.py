@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,11 +81,12 @@ class Intake:
         self._commits: GroupCommit[Arrival] = GroupCommit(db, self._write)
         self._listeners: list[Callable[[Stored], None]] = []
 
-    def _write(self, session: Session, arrival: Arrival) -> Verdict:
-        """Write the rows while the file is being synced; nothing is committed before it is."""
-        verdict = self._recorder.record(session, arrival)
-        arrival.file.durable()
-        return verdict
+    def _write(self, session: Session, arrivals: Sequence[Arrival]) -> list[Verdict]:
+        """Write the rows while the files are being synced; nothing is committed before they are."""
+        verdicts = self._recorder.record(session, arrivals)
+        for arrival in arrivals:
+            arrival.file.durable()
+        return verdicts
 
     def on_stored(self, listener: Callable[[Stored], None]) -> None:
         """Call `listener` for each object that a study keeps, on the thread that received it."""

@@ -4,19 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Row, Select, func, literal_column, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from triage.domain.entry import ENTRY, EntryState, EntryStep
 from triage.domain.policy import Policy
 from triage.domain.priority import Ground, Inputs, Key, Pin, Ranking, Standing, place, standing_of
 from triage.errors import Conflict
-from triage.store import assessments, orders
+from triage.store import assessments, orders, studies
 from triage.store.database import announce
+from triage.store.studies import Head
 from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Study
 from triage.store.types import from_micros, to_micros
+
+_ENTRY = cast("Table", Entry.__table__)
+_CREATE, _RECORD = insert(_ENTRY), insert(cast("Table", EntryEvent.__table__))
+_STATES = select(_ENTRY.c.study_id, _ENTRY.c.state).where(
+    _ENTRY.c.study_id.in_(bindparam("ids", expanding=True))
+)
+#: What an event keeps of the entry as it is after it.
+_KEPT = (
+    "study_id",
+    "state",
+    "band",
+    "effective_at",
+    "arrived_at",
+    "due_at",
+    "claimed_by",
+    "policy",
+)
 
 
 def pins_of(entry: Entry | Row[Any]) -> tuple[Pin, ...]:
@@ -102,22 +132,51 @@ def _standing(entry: Entry | Row[Any], grounds: Iterable[Any]) -> Standing:
     )
 
 
-def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:
-    """Give a study its place in the list; called with the first image, before anything is assessed."""
+def create_all(
+    session: Session, arrived: Sequence[tuple[Head, datetime]], policy: Policy, now: datetime, cause: str
+) -> None:
+    """Give studies their places in the list by the arrival of their first images, before any assessment."""
+    if not arrived:
+        return
     # Nothing can have been said of a study before it has a place, so only the orders are asked.
-    inputs = Inputs(
-        study_uid=study.study_uid, arrived_at=study.arrived_at, urgency=orders.urgency(session, study)
-    )
-    entry = Entry(
-        study_id=study.id,
-        study_uid=study.study_uid,
-        arrived_at=study.arrived_at,
-        state=EntryState.WAITING,
-        **columns(inputs, None, policy),
-    )
-    session.add(entry)
-    record(session, entry, "arrived", now, cause=cause)
-    return entry
+    urgent = orders.urgencies(session, [head for head, _ in arrived])
+    rows = [
+        {
+            "study_id": head.id,
+            "study_uid": head.study_uid,
+            "arrived_at": at,
+            "state": EntryState.WAITING,
+            **columns(Inputs(head.study_uid, at, urgent[head.id]), None, policy),
+        }
+        for head, at in arrived
+    ]
+    events = [
+        {
+            "at": now,
+            "verb": "arrived",
+            "cause": cause,
+            **{name: row[name] for name in _KEPT if name in row},
+        }
+        for row in rows
+    ]
+    connection = session.connection()
+    connection.execute(_CREATE, rows)
+    connection.execute(_RECORD, events)
+    announce(session, "list")
+
+
+def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:
+    """Give one study its place in the list; see `create_all`."""
+    session.flush()
+    head = studies.heads(session, [study.study_uid])[study.study_uid]
+    create_all(session, [(head, study.arrived_at)], policy, now, cause)
+    return session.get_one(Entry, study.id)
+
+
+def states(session: Session, study_ids: Sequence[int]) -> dict[int, EntryState]:
+    """Return the states of those of the studies that have a place."""
+    rows = session.connection().execute(_STATES, {"ids": list(study_ids)})
+    return {row.study_id: row.state for row in rows}
 
 
 def rerank(
@@ -194,23 +253,8 @@ def record(
     model: str = "",
 ) -> None:
     """Append what just happened to an entry, with its key and state after it."""
-    session.add(
-        EntryEvent(
-            study_id=entry.study_id,
-            at=now,
-            verb=verb,
-            actor=actor,
-            cause=cause,
-            state=entry.state,
-            band=entry.band,
-            effective_at=entry.effective_at,
-            arrived_at=entry.arrived_at,
-            due_at=entry.due_at,
-            claimed_by=entry.claimed_by,
-            model=model,
-            policy=entry.policy,
-        )
-    )
+    said = {name: getattr(entry, name) for name in _KEPT}
+    session.add(EntryEvent(at=now, verb=verb, actor=actor, cause=cause, model=model, **said))
     announce(session, "list")
 
 

@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import Row, Table, and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from triage.domain.result import ResultState
 from triage.domain.study import StudyState
 from triage.store.tables import Entry, FilmAssessmentRow, Instance, Result, Study
+from triage.store.upsert import insert_new
+
+_INSTANCE = cast("Table", Instance.__table__)
+_COPIES = (
+    select(
+        _INSTANCE.c.id,
+        _INSTANCE.c.sop_instance_uid,
+        _INSTANCE.c.study_id,
+        _INSTANCE.c.study_uid,
+        _INSTANCE.c.digest,
+        _INSTANCE.c.path,
+    )
+    .where(_INSTANCE.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+    .order_by(_INSTANCE.c.id)
+)
+
+
+def copies(
+    session: Session, sop_instance_uids: Collection[str]
+) -> Mapping[str, Sequence[Row[*tuple[Any, ...]]]]:
+    """Return what is kept under these UIDs (`id`, `study_uid`, `digest`, `path`), oldest first."""
+    found: defaultdict[str, list[Row[*tuple[Any, ...]]]] = defaultdict(list)
+    for row in session.connection().execute(_COPIES, {"uids": list(sop_instance_uids)}):
+        found[row.sop_instance_uid].append(row)
+    return found
+
+
+def add_all(session: Session, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Insert objects, no two under one UID, and return their ids by SOP Instance UID.
+
+    An object whose very bytes another process wrote down meanwhile is not among them.
+    """
+    if not rows:
+        return {}
+    unique = ("sop_instance_uid", "digest")
+    made = insert_new(session, _INSTANCE, rows, unique=unique, returning=("id", "sop_instance_uid"))
+    return {row.sop_instance_uid: row.id for row in made}
+
+
+def mark_conflict(session: Session, ids: Sequence[int], superseded: Sequence[int]) -> None:
+    """Mark copies under one UID with different bytes; those that are superseded count no more."""
+    table = update(_INSTANCE)
+    session.execute(table.where(_INSTANCE.c.id.in_(ids)).values(conflict=True))
+    session.execute(table.where(_INSTANCE.c.id.in_(superseded)).values(current=False))
+
+
+def restore_file(session: Session, instance_id: int, path: str) -> None:
+    """Use the file again that came back for an object whose own was purged."""
+    session.execute(update(_INSTANCE).where(_INSTANCE.c.id == instance_id).values(path=path, purged_at=None))
 
 
 def with_uid(session: Session, sop_instance_uid: str) -> Sequence[Instance]:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from triage.domain.priority import Urgency
+from triage.store.studies import Head
 from triage.store.tables import Order, Study
+
+_ORDER = cast("Table", Order.__table__)
+_NAMING_ANY = select(_ORDER).where(
+    or_(
+        _ORDER.c.study_uid.in_(bindparam("uids", expanding=True)),
+        _ORDER.c.accession_number.in_(bindparam("accessions", expanding=True)),
+    ),
+    ~_ORDER.c.cancelled,
+)
 
 
 def for_study(session: Session, study: Study) -> Sequence[Order]:
@@ -22,7 +33,7 @@ def for_study(session: Session, study: Study) -> Sequence[Order]:
     return [order for order in session.scalars(query) if not contradicts(order, study)]
 
 
-def contradicts(order: Order, study: Study) -> bool:
+def contradicts(order: Order | Row[Any], study: Study | Head) -> bool:
     """Return whether order and study name different patients: such an order must not move the study.
 
     Only values that both have can contradict each other; issuers are compared where both are known.
@@ -76,7 +87,25 @@ def urgency(session: Session, study: Study) -> Urgency:
     return urgency_of(study, for_study(session, study))
 
 
-def urgency_of(study: Study, orders: Sequence[Order]) -> Urgency:
+def urgencies(session: Session, heads: Sequence[Head]) -> dict[int, Urgency]:
+    """Return `urgency` of several studies by their ids, with one look at the orders."""
+    accessions = {head.accession_number for head in heads} - {""}
+    found = (
+        session.connection()
+        .execute(_NAMING_ANY, {"uids": [head.study_uid for head in heads], "accessions": list(accessions)})
+        .all()
+    )
+    return {head.id: urgency_of(head, [order for order in found if _names(order, head)]) for head in heads}
+
+
+def _names(order: Row[Any], head: Head) -> bool:
+    same = order.study_uid == head.study_uid
+    if head.accession_number:
+        same = same or order.accession_number == head.accession_number
+    return same and not contradicts(order, head)
+
+
+def urgency_of(study: Study | Head, orders: Sequence[Order | Row[Any]]) -> Urgency:
     """Return the word of the newest of these orders, else the object's own."""
     newest = max(orders, key=lambda order: (order.received_at, order.id), default=None)
     return study.object_urgency if newest is None else newest.urgency

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
 from triage.domain.policy import Policy
@@ -13,14 +14,16 @@ from triage.store.tables import PolicyRow
 
 #: The policy that was read last, by name and digest: it is asked for with every film.
 _read: dict[tuple[str, str], Policy] = {}
+_BUILT_IN = Policy()
+_POLICY = cast("Table", PolicyRow.__table__)
+_NEWEST = select(_POLICY.c.id, _POLICY.c.version, _POLICY.c.digest).order_by(_POLICY.c.id.desc()).limit(1)
 
 
 def active(session: Session) -> Policy:
     """Return the policy in force; the built-in default before any was activated."""
-    query = select(PolicyRow.id, PolicyRow.version, PolicyRow.digest).order_by(PolicyRow.id.desc()).limit(1)
-    newest = session.execute(query).first()
+    newest = session.connection().execute(_NEWEST).first()
     if newest is None:
-        return Policy()
+        return _BUILT_IN
     known = _read.get((newest.version, newest.digest))
     if known is None:
         content = session.scalar(select(PolicyRow.content).where(PolicyRow.id == newest.id))

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import Table, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from triage.domain.header import Header
-from triage.domain.priority import urgency_of_word
+from triage.domain.priority import Urgency, urgency_of_word
 from triage.domain.study import STUDY, CompletedBy, StudyState, StudyStep
 from triage.errors import Conflict, UnknownStudy
 from triage.store.database import announce
 from triage.store.tables import Study, StudyEvent
+from triage.store.upsert import insert_new
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Whose a study is and how far it is: what a received object is weighed against."""
+
+    id: int
+    study_uid: str
+    patient_id: str
+    patient_id_issuer: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    accession_number: str
+    description: str
+    object_urgency: Urgency
+    state: StudyState
+    version: int
+
+
+# Written once: the intake runs these for every object, and to build a statement costs more than to run it.
+_STUDY, _EVENT = cast("Table", Study.__table__), cast("Table", StudyEvent.__table__)
+_HEADS = select(*(_STUDY.c[field.name] for field in fields(Head))).where(
+    _STUDY.c.study_uid.in_(bindparam("uids", expanding=True))
+)
+_TOUCH = update(_STUDY).where(_STUDY.c.id == bindparam("which")).values(last_instance_at=bindparam("at"))
+_RECORD = insert(_EVENT)
 
 
 def by_uid(session: Session, study_uid: str) -> Study:
@@ -31,31 +60,73 @@ def find(session: Session, study_uid: str) -> Study | None:
     return session.scalars(select(Study).where(Study.study_uid == study_uid)).first()
 
 
+def heads(session: Session, study_uids: Collection[str]) -> dict[str, Head]:
+    """Return what is known of those of the studies that are here, by UID."""
+    rows = session.connection().execute(_HEADS, {"uids": list(study_uids)})
+    return {row.study_uid: Head(*row) for row in rows}
+
+
+def create_all(session: Session, first: Sequence[tuple[Header, str, datetime]]) -> dict[str, Head]:
+    """Make studies, each from its first image, sender and time of arrival, and return them by UID.
+
+    A study that another process made meanwhile is not among them.
+    """
+    if not first:
+        return {}
+    rows = [_first_row(header, sender, now) for header, sender, now in first]
+    made = {
+        row.study_uid: row.id
+        for row in insert_new(session, _STUDY, rows, unique=("study_uid",), returning=("id", "study_uid"))
+    }
+    created = {row["study_uid"]: row for row in rows if row["study_uid"] in made}
+    if created:
+        events = [
+            _event(made[uid], "arrive", "", StudyState.RECEIVING, 1, row["arrived_at"], "first image")
+            for uid, row in created.items()
+        ]
+        session.connection().execute(_RECORD, events)
+    names = [field.name for field in fields(Head)][1:]
+    return {uid: Head(made[uid], *(row[name] for name in names)) for uid, row in created.items()}
+
+
+def _first_row(header: Header, sender: str, now: datetime) -> dict[str, Any]:
+    return {
+        "study_uid": header.study_uid,
+        "patient_id": header.patient_id,
+        "patient_id_issuer": header.patient_id_issuer,
+        "patient_name": header.patient_name,
+        "patient_birth_date": header.patient_birth_date,
+        "patient_sex": header.patient_sex,
+        "accession_number": header.accession_number,
+        "study_date": header.study_date,
+        "study_time": header.study_time,
+        "description": header.study_description,
+        "institution_name": header.institution_name,
+        "object_urgency": urgency_of_word(header.requested_priority),
+        "state": StudyState.RECEIVING,
+        "state_sentence": "",
+        "version": 1,
+        "sender": sender,
+        "arrived_at": now,
+        "last_instance_at": now,
+    }
+
+
 def create(session: Session, header: Header, *, sender: str, now: datetime) -> Study:
     """Make a study from its first acknowledged image; its arrival never changes afterwards."""
-    study = Study(
-        study_uid=header.study_uid,
-        patient_id=header.patient_id,
-        patient_id_issuer=header.patient_id_issuer,
-        patient_name=header.patient_name,
-        patient_birth_date=header.patient_birth_date,
-        patient_sex=header.patient_sex,
-        accession_number=header.accession_number,
-        study_date=header.study_date,
-        study_time=header.study_time,
-        description=header.study_description,
-        institution_name=header.institution_name,
-        object_urgency=urgency_of_word(header.requested_priority),
-        state=StudyState.RECEIVING,
-        version=1,
-        sender=sender,
-        arrived_at=now,
-        last_instance_at=now,
-    )
-    session.add(study)
-    session.flush()
-    _record(session, study, "arrive", "", StudyState.RECEIVING, now, "first image")
-    return study
+    head = create_all(session, [(header, sender, now)])[header.study_uid]
+    return session.get_one(Study, head.id)
+
+
+def touch(session: Session, last: Mapping[int, datetime]) -> None:
+    """Note when the newest object of each study came."""
+    if last:
+        session.connection().execute(_TOUCH, [{"which": key, "at": at} for key, at in last.items()])
+
+
+def fill(session: Session, study_id: int, facts: Mapping[str, Any]) -> None:
+    """Write facts of a study that its first object did not have."""
+    session.connection().execute(update(_STUDY).where(_STUDY.c.id == study_id).values(dict(facts)))
 
 
 def step(
@@ -98,17 +169,21 @@ def step(
 def _record(
     session: Session, study: Study, step_name: str, before: str, after: StudyState, now: datetime, cause: str
 ) -> None:
-    session.add(
-        StudyEvent(
-            study_id=study.id,
-            at=now,
-            step=step_name,
-            before=before,
-            after=after.value,
-            version=study.version,
-            cause=cause,
-        )
-    )
+    session.add(StudyEvent(**_event(study.id, step_name, before, after, study.version, now, cause)))
+
+
+def _event(
+    study_id: int, step_name: str, before: str, after: StudyState, version: int, now: datetime, cause: str
+) -> dict[str, Any]:
+    return {
+        "study_id": study_id,
+        "at": now,
+        "step": step_name,
+        "before": before,
+        "after": after.value,
+        "version": version,
+        "cause": cause,
+    }
 
 
 def receiving(session: Session) -> Sequence[Study]:

@@ -306,7 +306,7 @@ class Job(Base):
     """Work that a committed state asks for; taken with a lease, so a dead worker's job comes back."""
 
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_ready", "stage", "run_at"),)
+    __table_args__ = (Index("ix_job_ready", "stage", "run_at"), Index("ix_job_key", "stage", "job_key"))
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     stage: Mapped[str] = mapped_column(String(20))
     #: Two waiting jobs of a stage with one key are one job.

@@ -5,9 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import JSON, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    JSON,
+    String,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from triage.store.database import Database, announce
@@ -17,6 +30,25 @@ from triage.work.queue import Stage, TakenJob
 
 #: A worker that did not finish within this time is taken for dead and its job is given to another.
 LEASE = timedelta(minutes=5)
+
+_JOB = cast("Table", Job.__table__)
+_COLUMNS = ("stage", "job_key", "payload", "run_at", "created_at", "attempts", "last_error")
+_WAITING = exists().where(
+    _JOB.c.stage == bindparam("stage"), _JOB.c.job_key == bindparam("key"), _JOB.c.leased_until.is_(None)
+)
+#: Written once: to build it for every film costs more than to run it.
+_PUT = insert(_JOB).from_select(
+    _COLUMNS,
+    select(
+        bindparam("stage", type_=String),
+        bindparam("key", type_=String),
+        bindparam("payload", type_=JSON),
+        bindparam("run_at", type_=UtcDateTime),
+        bindparam("run_at", type_=UtcDateTime),
+        literal(0),
+        literal(""),
+    ).where(~_WAITING),
+)
 
 
 class EmbeddedQueue:
@@ -35,18 +67,8 @@ class EmbeddedQueue:
         self, session: Session, stage: Stage, key: str, payload: Mapping[str, Any], run_at: datetime
     ) -> None:
         """See `Queue.put`. A job that is being worked on does not swallow a new one."""
-        waiting = exists().where(Job.stage == stage.value, Job.job_key == key, Job.leased_until.is_(None))
-        row = select(
-            literal(stage.value),
-            literal(key),
-            literal(dict(payload), JSON),
-            literal(run_at, UtcDateTime),
-            literal(run_at, UtcDateTime),
-            literal(0),
-            literal(""),
-        ).where(~waiting)
-        columns = ("stage", "job_key", "payload", "run_at", "created_at", "attempts", "last_error")
-        session.execute(insert(Job).from_select(columns, row))
+        values = {"stage": stage.value, "key": key, "payload": dict(payload), "run_at": run_at}
+        session.connection().execute(_PUT, values)
         announce(session, f"job:{stage.value}")
 
     def take(self, stage: Stage, now: datetime) -> TakenJob | None:
