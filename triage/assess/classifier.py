@@ -21,7 +21,7 @@ from triage.assess.film import Film
 from triage.assess.header import empty_header, header_of
 from triage.assess.pixels import film_of, read_picture
 from triage.assess.polarity import looks_inverted
-from triage.assess.prepare import prepare
+from triage.assess.prepare import Prepare
 from triage.assess.registry import Model
 from triage.assess.source import is_dicom, open_source
 from triage.assess.view import opinion, weigh
@@ -81,6 +81,7 @@ class Classifier:
         """`minimum_age` in years is the site's limit for patients, 0 for none."""
         self.model = model
         self.engine = engine
+        self._prepare = Prepare(model.size)
         self._pool = pool
         self._minimum_age = minimum_age
         self._clock = clock
@@ -114,7 +115,7 @@ class Classifier:
             return Judged(self._not_evaluated(uid, said.reason, said.sentence, None, started))
         film = read()
         reduced = film.reduced(self.model.size)
-        prepared = prepare(reduced, self.model.size)
+        prepared = self._prepare(reduced)
         classes, gate = self._infer(prepared)
         if looks_inverted(reduced) and self._gates([-prepared])[0] >= _CONFIDENT:
             answer = self._not_evaluated(uid, NotEvaluated.BAD_GEOMETRY, _INVERTED, gate, started)

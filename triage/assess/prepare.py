@@ -7,6 +7,8 @@ depth, exposure) disappear, so that neither a header's window nor a publisher's 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -69,3 +71,18 @@ def prepare(picture: Picture, size: int) -> Picture:
     if not np.isfinite(picture).all():
         picture = np.nan_to_num(picture, nan=0.0, posinf=1.0, neginf=0.0)
     return centre(equalise(reduce(picture, size)))[None]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """`prepare` for one size, as the last transform of a chain such as MONAI's `Compose`.
+
+    Training and serving both end with it. It takes a film [H, W] or [1, H, W] and has no state.
+    """
+
+    size: int
+
+    def __call__(self, film: npt.ArrayLike) -> Picture:
+        """Return float32 [1, size, size]."""
+        picture = np.ascontiguousarray(film, np.float32)
+        return prepare(picture[0] if picture.ndim == 3 else picture, self.size)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from triage.assess.prepare import prepare
+from triage.assess.prepare import Prepare
 from triage.learn.data import Films, Mask
 from triage.learn.labels import NORMAL
 
@@ -46,9 +46,10 @@ def prepared(
     pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Yield batches float32 [N, 1, size, size] of the films at `indices`, as the service prepares them."""
+    prepare = Prepare(size)
     for start in range(0, len(indices), _BATCH):
         part = indices[start : start + _BATCH]
-        yield np.stack([prepare(pictures[index].astype(np.float32) / 255, size) for index in part])
+        yield np.stack([prepare(pictures[index].astype(np.float32) / 255) for index in part])
 
 
 def logits(

@@ -20,6 +20,8 @@ from triage.errors import DataError
 from triage.learn.labels import CODE_NOT_FRONTAL, code_of, label_of_folder
 
 SPLITS = ("train", "val", "test")
+#: In place of the split of films from which a training must learn nothing.
+LEFT_OUT = "left out"
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
 #: Where a set brings no split: up to these hundredths of the hash a patient is validation, then test.
 _VAL_SHARE, _TEST_SHARE = 12, 26
@@ -82,6 +84,20 @@ class Films:
         """Return the films of a mask or of indices."""
         indices = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
         return Films(self.root, tuple(self.rows[index] for index in indices))
+
+    def without(self, sources: Sequence[str]) -> Films:
+        """Return the same films, those of some sources in no split.
+
+        Raises:
+            DataError: there is no such source.
+        """
+        for source in sources:
+            if source not in self.sources:
+                known = ", ".join(np.unique(self.sources))
+                msg = f"{self.root} has no source '{source}' that could be left out; it has: {known}."
+                raise DataError(msg)
+        rows = (replace(row, split=LEFT_OUT) if row.source in sources else row for row in self.rows)
+        return Films(self.root, tuple(rows))
 
     @cached_property
     def digest(self) -> str:

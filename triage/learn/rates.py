@@ -41,7 +41,7 @@ def find_rate(
     tried: list[float] = []
     losses: list[float] = []
     smooth = 0.0
-    for step, (inputs, codes) in enumerate(drawer.batches(0, 0, steps, 1)):
+    for step, (inputs, codes, _) in enumerate(drawer.batches(0, 0, steps, 1)):
         rate = low * (high / low) ** (step / max(1, steps - 1))
         for group in optimiser.param_groups:
             group["lr"] = rate

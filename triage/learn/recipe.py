@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,6 +74,9 @@ class Augment(_Section):
     #: Share of the edge.
     shift: float = 0.07
     flip: Share = 0.5
+    #: Grey values are multiplied by up to this share more or less, and clipped; what is not clipped is undone
+    #: by the equalisation.
+    brightness: Share = 0.0
     blur: Share = 0.25
     rescale: Share = 0.15
     sharpen: Share = 0.15
@@ -88,6 +93,20 @@ class Augment(_Section):
     letters: Share = 0.35
 
 
+class Distil(_Section):
+    """A finished network whose answers are learnt beside the labels."""
+
+    #: A weights file or a run's folder, relative to the recipe, or a recipe: its newest finished run.
+    teacher: Annotated[str, Field(min_length=1)]
+    architecture: str = "efficientnet-lite0"
+    #: How much of the cost is the distance to the teacher; the rest is that of the labels.
+    share: Share = 0.5
+    #: What both answers are divided by, so that small probabilities count too.
+    temperature: Positive = 2.0
+    #: The edge of the films that the teacher sees; the same changed film, reduced, is what the learner sees.
+    size: Annotated[int, Field(ge=32, le=224)] = 160
+
+
 class Stage(_Section):
     """Some films at one size; stages follow each other and hand their weights on."""
 
@@ -101,6 +120,10 @@ class Stage(_Section):
     learn: Literal["all", "head"] | Annotated[int, Field(ge=1, le=4)] = "all"
     #: Earlier blocks learn slower: the rate of a block is this share of the block's after it.
     block_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    #: Whether the recipe's teacher teaches here, where there is one.
+    taught: bool = True
+    #: Begin from the averaged weights of the stage before, and average anew.
+    anew: bool = False
     #: What differs from the recipe in this stage; left out, the recipe's own holds.
     classes: dict[str, Class] | None = None
     augment: Augment | None = None
@@ -113,14 +136,22 @@ class Recipe(_Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")]
     about: str
+    #: A network that serves, or "efficientnet-lite0": a teacher that begins with weights of ImageNet.
     architecture: str = "densenet121"
-    seed: int = 7
+    seed: Annotated[int, Field(ge=0)] = 7
+    #: Films of a step, over all processes.
     batch: Annotated[int, Field(ge=2, le=1024)] = 24
+    #: On a processor: processes of one share of the batch each, as far as there are cores. What is learnt
+    #: depends on it, since each normalises its own share.
+    processes: Annotated[int, Field(ge=1, le=16)] = 2
+    #: Sources of which nothing is learnt or chosen, so that their films of `test` are those of a stranger.
+    leave_out: tuple[str, ...] = ()
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     classes: dict[str, Class]
     loss: Loss = Loss()
     made_negatives: MadeNegatives = MadeNegatives()
     augment: Augment = Augment()
+    distil: Distil | None = None
     dropout: Share = 0.0
     optimiser: Literal["adamw", "adam"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
@@ -148,6 +179,22 @@ class Recipe(_Section):
             msg = "no class has a share"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if self.batch % self.processes:
+            msg = f"a batch of {self.batch} can't be shared by {self.processes} processes"
+            raise ValueError(msg)
+        for stage in self.stages:
+            teacher = self.teacher_of(stage)
+            if teacher and stage.size > teacher.size:
+                msg = f"a stage of {stage.size} pixels is larger than what its teacher sees"
+                raise ValueError(msg)
+        return self
+
+    def teacher_of(self, stage: Stage) -> Distil | None:
+        """Return what teaches in a stage."""
+        return self.distil if stage.taught else None
 
     @property
     def digest(self) -> str:
@@ -191,7 +238,24 @@ def read_recipe(path: Path) -> Recipe:
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
         msg = f"The recipe {path} is wrong at '{where}': {first['msg']}."
         raise ConfigurationError(msg) from None
+    return _beside(recipe, path.parent)
+
+
+def _beside(recipe: Recipe, folder: Path) -> Recipe:
+    """Return the recipe with the files that it names relative to itself by their whole paths."""
+    changed: dict[str, Any] = {}
     if recipe.start_from:
-        start = (path.parent / recipe.start_from).resolve()
-        return recipe.model_copy(update={"start_from": str(start)})
-    return recipe
+        changed["start_from"] = str((folder / recipe.start_from).resolve())
+    if recipe.distil and (folder / recipe.distil.teacher).exists():
+        teacher = str((folder / recipe.distil.teacher).resolve())
+        changed["distil"] = recipe.distil.model_copy(update={"teacher": teacher})
+    return recipe.model_copy(update=changed)
+
+
+def without(recipe: Recipe, sources: Sequence[str]) -> Recipe:
+    """Return a recipe that learns nothing of some sources, under a name of its own."""
+    if not sources:
+        return recipe
+    plain = "-".join(re.sub(r"[^a-z0-9_]+", "_", source.lower()) for source in sources)
+    name = f"{recipe.name}-without-{plain}"[:61]
+    return recipe.model_copy(update={"name": name, "leave_out": (*recipe.leave_out, *sources)})

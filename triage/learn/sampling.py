@@ -1,7 +1,8 @@
 """Which films a step sees: classes by their shares, sources tempered within each class.
 
-Every batch has a generator of its own, seeded by the recipe's seed, the stage and the step, so that a run
-that was killed and resumed sees the films that it would have seen.
+Every batch has a generator of its own, seeded by the recipe's seed, the stage and the step, and every film
+of it a seed of its own. So a run that was killed and resumed sees the films that it would have seen, changed
+as they would have been, and the processes of a team see the parts of one batch.
 """
 
 from __future__ import annotations
@@ -9,26 +10,39 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from triage.assess.prepare import Prepare
 from triage.errors import DataError
-from triage.learn.augment import Made, augment
+from triage.learn.augment import Augmenter, Made
 from triage.learn.cache import Pictures
-from triage.learn.data import Films
+from triage.learn.data import LEFT_OUT, Films
 from triage.learn.labels import CODE_NOT_FRONTAL, LABELS
 from triage.learn.recipe import Class, MadeNegatives, Recipe
 
-Batch = tuple[torch.Tensor, torch.Tensor]
 _AHEAD = 6
+
+
+class Batch(NamedTuple):
+    """Films for a step: inputs float32 [B, 1, S, S], label codes int64 [B], and what a teacher sees of them.
+
+    Without a teacher the views are the inputs.
+    """
+
+    inputs: torch.Tensor
+    codes: torch.Tensor
+    views: torch.Tensor
 
 
 def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float64]:
     """Return the chance of each film to be drawn, summing to 1; only films of `train` have one.
 
-    Films without a label count as pictures that are not frontal films.
+    Films without a label count as pictures that are not frontal films. A class whose every film was left out
+    on purpose has none either.
 
     Raises:
         DataError: a class with a share has no film.
@@ -41,6 +55,8 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
         member = (films.splits == "train") & (codes == LABELS.index(name))
         if wanted.sources:
             member &= np.isin(films.sources, wanted.sources)
+        if not member.any() and ((codes == LABELS.index(name)) & (films.splits == LEFT_OUT)).any():
+            continue
         if not member.any():
             where = f" from {', '.join(wanted.sources)}" if wanted.sources else ""
             msg = f"The class '{name}' of the recipe has no film{where} in the split 'train' of {films.root}."
@@ -72,39 +88,47 @@ class Drawer:
         self.recipe = recipe
         self._chances = [chances(films, stage.classes or recipe.classes) for stage in recipe.stages]
 
-    def batch(self, stage: int, step: int) -> Batch:
-        """Return inputs float32 [B, 1, S, S] and label codes int64 [B]; always the same for a step."""
+    def batch(self, stage: int, step: int, rank: int = 0, of: int = 1) -> Batch:
+        """Return a process's part of a step, every `of`-th film from `rank` on; always the same."""
         rng = np.random.default_rng((self.recipe.seed, stage, step))
         here = self.recipe.stages[stage]
-        changes, negatives = (
-            here.augment or self.recipe.augment,
-            here.made_negatives or self.recipe.made_negatives,
-        )
+        teacher = self.recipe.teacher_of(here)
+        negatives = here.made_negatives or self.recipe.made_negatives
+        edge = teacher.size if teacher else here.size
+        change, reduce = Augmenter(edge, here.augment or self.recipe.augment), Prepare(here.size)
         rows = rng.choice(len(self.films), self.recipe.batch, p=self._chances[stage])
-        inputs = np.empty((len(rows), 1, here.size, here.size), np.float32)
-        codes = np.minimum(self.films.codes[rows], CODE_NOT_FRONTAL)
-        for place, row in enumerate(rows):
-            made = _made(int(codes[place]), negatives, rng)
-            inputs[place, 0] = augment(self.pictures[row], here.size, changes, rng, made)
+        seeds, luck = rng.integers(0, 2**63, len(rows)), rng.random(len(rows))
+        mine = range(rank, len(rows), of)
+        codes = np.minimum(self.films.codes[rows[mine]], CODE_NOT_FRONTAL)
+        views = np.empty((len(mine), 1, edge, edge), np.float32)
+        for place, index in enumerate(mine):
+            made = _made(int(codes[place]), negatives, float(luck[index]))
+            views[place] = change(self.pictures[rows[index]], int(seeds[index]), made)
             if made is not None:
                 codes[place] = CODE_NOT_FRONTAL
-        return torch.from_numpy(inputs), torch.from_numpy(codes)
+        inputs = views if edge == here.size else np.stack([reduce(view) for view in views])
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(codes), torch.from_numpy(views))
 
-    def batches(self, stage: int, first: int, end: int, threads: int) -> Iterator[Batch]:
-        """Yield the batches of steps `first` to `end`, made ahead in threads."""
+    def batches(
+        self, stage: int, first: int, end: int, threads: int, rank: int = 0, of: int = 1
+    ) -> Iterator[Batch]:
+        """Yield the parts of the steps `first` to `end`, made ahead in threads."""
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[Batch]] = deque()
-            for step in range(first, end):
-                waiting.append(pool.submit(self.batch, stage, step))
-                if len(waiting) >= _AHEAD:
+            try:
+                for step in range(first, end):
+                    waiting.append(pool.submit(self.batch, stage, step, rank, of))
+                    if len(waiting) >= _AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
 
-def _made(code: int, shares: MadeNegatives, rng: np.random.Generator) -> Made | None:
-    """Return what a film is turned into, mostly nothing."""
-    chance = rng.random()
+def _made(code: int, shares: MadeNegatives, chance: float) -> Made | None:
+    """Return what a film is turned into by a chance of 0..1, mostly nothing."""
     if code == CODE_NOT_FRONTAL:
         return Made.INVERTED if chance < shares.others_inverted else None
     for made in Made:

@@ -1,0 +1,71 @@
+"""Changed films: the same for the same seed, on or off, and at the end as the service would make them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from monai.transforms import Compose, RandomizableTransform, Transform
+
+from triage.assess.prepare import Prepare, prepare
+from triage.learn.augment import Augmenter, Made, changes
+from triage.learn.recipe import Augment
+
+OFF = Augment(**dict.fromkeys(Augment.model_fields, 0.0))
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def film() -> np.ndarray:
+    y, x = np.mgrid[-1:1:224j, -1:1:224j]
+    grey = 128 + 140 * np.exp(-((x - 0.4) ** 2 + y**2) * 5) - 140 * np.exp(-((x + 0.3) ** 2 + y**2) * 9)
+    return np.clip(grey + np.random.default_rng(0).normal(0, 3, grey.shape), 0, 255).astype(np.uint8)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def test_the_same_seed_gives_the_same_film_and_another_another(film):
+    change = Augmenter(SIZE, Augment())
+    first, second = change(film, 7), change(film, 8)
+    assert first.shape == (1, SIZE, SIZE)
+    assert first.dtype == np.float32
+    # whatever came in between, and in another process
+    assert np.array_equal(Augmenter(SIZE, Augment())(film, 7), first)
+    assert not np.array_equal(first, second)
+
+
+def test_switched_off_a_film_is_what_the_service_sees(film):
+    served = prepare(film.astype(np.float32) / 255, SIZE)
+    assert _alike(Augmenter(SIZE, OFF)(film, 1), served) > 0.995
+    assert [type(step).__name__ for step in changes(SIZE, OFF).transforms] == ["Warp"]
+
+
+@pytest.mark.parametrize("name", sorted(set(Augment.model_fields) - {"uneven_strength"}))
+def test_each_setting_changes_films_by_itself(film, name):
+    much = {"rotation": 20.0, "scale": 0.3, "shear": 0.3, "shift": 0.2, "brightness": 0.9}.get(name, 1.0)
+    settings = OFF.model_copy(update={name: much, "uneven_strength": 0.2})
+    plain = Augmenter(SIZE, OFF)
+    changed = [_alike(Augmenter(SIZE, settings)(film, seed), plain(film, seed)) for seed in range(8)]
+    assert min(changed) < 0.9995
+
+
+def test_the_changes_are_monai_transforms():
+    chain = changes(SIZE, Augment(brightness=0.2))
+    assert isinstance(chain, Compose)
+    assert all(isinstance(step, Transform) for step in chain.transforms)
+    assert sum(isinstance(step, RandomizableTransform) for step in chain.transforms) == 10
+    assert isinstance(Prepare(SIZE), Transform)
+
+
+def test_the_preparation_ends_a_monai_chain(film):
+    prepared = Compose([Prepare(SIZE)])(film[None].astype(np.float32))
+    assert np.array_equal(prepared, prepare(film.astype(np.float32), SIZE))
+
+
+def test_negatives_for_the_gate_are_no_films_any_more(film):
+    change = Augmenter(SIZE, OFF)
+    upright = change(film, 1)
+    assert _alike(change(film, 1, Made.INVERTED), upright) < -0.99
+    for made in (Made.ROTATED, Made.CROPPED, Made.BLANK):
+        assert _alike(change(film, 1, made), upright) < 0.6
