@@ -48,6 +48,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last run of this recipe.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     runs: _Runs = _RUNS,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option("--leave-out", help="Learn nothing of this source; may be given again."),
+    ] = None,
     find_rate: Annotated[
         Path | None, typer.Option("--find-rate", help="Do not train: try rates, and draw them to this PNG.")
     ] = None,
@@ -62,7 +66,9 @@ def train(
         best = training.try_rates(path, data, find_rate, cache=cache)
         print(f"The loss falls fastest at a rate of {best:.1e}.")
         return
-    folder = training.train(path, data, runs, resume=resume, device=device, cache=cache, say=_say)
+    folder = training.train(
+        path, data, runs, resume=resume, device=device, cache=cache, leave_out=leave_out or (), say=_say
+    )
     print(f"The run lies in {folder}.")
 
 

@@ -37,6 +37,8 @@ class Place:
     #: What a plateau has made of the stage's rate.
     rate_factor: float = 1.0
     seconds: float = 0.0
+    #: How many processes learn together.
+    processes: int = 1
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
 

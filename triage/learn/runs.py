@@ -107,21 +107,31 @@ def new_run(root: Path, recipe: Recipe, now: datetime) -> Run:
     return Run(root / name)
 
 
-def last_run(root: Path, recipe: Recipe) -> Run:
+def last_run(root: Path, recipe: str, state: str = "") -> Run | None:
+    """Return the newest run of a recipe, given by name, that has a checkpoint; in a state where given."""
+    found = [
+        run
+        for run in runs(root)
+        if run.checkpoint.exists()
+        and run.summary().get("recipe") == recipe
+        and (not state or run.summary().get("state") == state)
+    ]
+    return max(found, key=lambda run: (str(run.summary()["started"]), run.folder.name), default=None)
+
+
+def run_to_resume(root: Path, recipe: Recipe) -> Run:
     """Return the newest run of a recipe that has a checkpoint.
 
     Raises:
         DataError: there is none.
     """
-    found = [
-        run for run in runs(root) if run.checkpoint.exists() and run.summary().get("recipe") == recipe.name
-    ]
-    if not found:
+    run = last_run(root, recipe.name)
+    if run is None:
         msg = (
             f"No run of the recipe '{recipe.name}' with a checkpoint lies in {root}; start without --resume."
         )
         raise DataError(msg)
-    return max(found, key=lambda run: (str(run.summary()["started"]), run.folder.name))
+    return run
 
 
 def runs(root: Path) -> list[Run]:

@@ -13,8 +13,11 @@ from triage.learn.checkpoint import Tensors, read_tensors
 
 #: torchvision names the layers of a dense layer directly, MONAI keeps them in `layers`.
 _TORCHVISION = re.compile(r"(denselayer\d+)\.(norm1|relu1|conv1|norm2|relu2|conv2)\.")
-_HEAD = "class_layers."
+#: The last layers of the networks that serve, and of the teacher.
+_HEADS = ("class_layers.", "_fc.")
 _BLOCKS = 4
+#: The teacher's sixteen small blocks count as four.
+_SMALL_BLOCKS = 4
 
 
 def start_from(network: torch.nn.Module, path: Path) -> list[str]:
@@ -34,7 +37,7 @@ def start_from(network: torch.nn.Module, path: Path) -> list[str]:
             offered = offered.sum(1, keepdim=True)
         if offered is not None and offered.shape == value.shape:
             taken[name] = offered.to(value.dtype)
-        elif not name.startswith(_HEAD) and not name.endswith("num_batches_tracked"):
+        elif not name.startswith(_HEADS) and not name.endswith("num_batches_tracked"):
             msg = f"{path} is of another architecture: the tensor '{name}' is missing or has another shape."
             raise ModelRefused(msg)
     network.load_state_dict(taken, strict=False)
@@ -54,11 +57,15 @@ def translated(state: Tensors) -> Tensors:
 
 def block_of(name: str) -> int:
     """Return how far a parameter is from the head: 0 the head, 1 the last dense block, ... 4 the first."""
-    found = re.search(r"(?:denseblock|transition)(\d)\.", name)
-    if name.startswith(_HEAD):
+    if name.startswith(_HEADS):
         return 0
+    small = re.match(r"_blocks\.(\d+)\.", name)
+    if small:
+        return _BLOCKS - int(small.group(1)) // _SMALL_BLOCKS
+    found = re.search(r"(?:denseblock|transition)(\d)\.", name)
     if found is None:
-        return 1 if "norm5" in name else _BLOCKS
+        # the normalisation or convolution behind the last block
+        return 1 if "norm5" in name or name.startswith(("_conv_head.", "_bn1.")) else _BLOCKS
     # a transition belongs to the block that it leads to
     number = int(found.group(1)) + ("transition" in name)
     return _BLOCKS + 1 - number

@@ -59,7 +59,9 @@ def make_recipe(tmp_path: Path) -> Callable[..., Path]:
     """Write a recipe of two short stages at 32 px; keyword arguments replace or add top-level lines."""
 
     def make(name: str = "tiny", extra: str = "", stages: str = "", **lines: object) -> Path:
-        top = {"name": f'"{name}"', "about": '"a test"', "batch": 8, "validate_every": 16, "seed": 3} | lines
+        top = {"name": f'"{name}"', "about": '"a test"', "batch": 8, "validate_every": 16, "seed": 3}
+        # one process: a second one takes seconds to start; the tests of teams ask for two
+        top |= {"processes": 1} | lines
         classes = "\n".join(f"{label} = {{ share = 0.12 }}" for label in LABELS)
         steps = stages or "".join(
             f"[[stages]]\nsize = 32\nfilms = {films}\nrate = 0.001\n" for films in (32, 16)

