@@ -70,7 +70,7 @@ class Room:
 
     def start(self) -> Room:
         """Recover, then listen."""
-        self.recovered = recover(self.db, self.spool)
+        self.recovered = recover(self.db, self.intake)
         self.refusals.start()
         self.completion.start()
         self.listener.start()

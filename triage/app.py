@@ -244,7 +244,7 @@ class Service:
                 evidence={CompletedBy(name) for name in s.study.complete_on},
             )
             self._intake.on_stored(self._completion.stored)
-            recover(self.db, spool)
+            recover(self.db, self._intake)
             refusals.start()
             self._stops.append(refusals.stop)
             self._completion.start()

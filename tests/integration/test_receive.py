@@ -423,6 +423,32 @@ def test_a_restart_joins_spool_and_database(tmp_path):
         assert room.files() == [kept.path]
 
 
+def test_what_a_power_cut_takes_from_the_database_comes_back_from_the_spool(tmp_path):
+    with receiving(tmp_path, quiet=60) as room:
+        send(room.address, an_object(1))
+    saved = (tmp_path / "triage.db").read_bytes()
+    with receiving(tmp_path, quiet=60) as room:
+        send(room.address, an_object(2, study="1.2.4"))
+        peer = RawPeer(room.address, CONTEXTS, calling=b"MODALITY")
+        peer.store(an_object(3, study="1.2.4"))
+        peer.release()
+        before = [(row.sop_instance_uid, row.digest, row.size, row.path) for row in room.instances()]
+        arrived = {study.study_uid: study.arrived_at for study in room.studies()}
+        torn = room.spool.path(before[0][3]).with_name("0" * 64 + ".dcm")
+        torn.write_bytes(room.spool.path(before[0][3]).read_bytes()[:-9])
+    (tmp_path / "triage.db").write_bytes(saved)
+    with receiving(tmp_path, quiet=60) as room:
+        assert (room.recovered.readmitted, room.recovered.orphans) == (2, 1)
+        rows = room.instances()
+        assert sorted((r.sop_instance_uid, r.digest, r.size, r.path) for r in rows) == sorted(before)
+        assert room.jobs("assess") == 3
+        assert {row.sender for row in rows if row.sop_instance_uid == "1.2.4.3"} == {"MODALITY"}
+        for study in room.studies():
+            assert abs((study.arrived_at - arrived[study.study_uid]).total_seconds()) < 1
+        assert send(room.address, an_object(2, study="1.2.4"))[0] == 0x0000
+        assert len(room.instances()) == len(room.files()) == 3
+
+
 def test_the_port_in_use_is_one_sentence(tmp_path):
     from triage.errors import ConfigurationError
 

@@ -24,67 +24,74 @@ _UNAVAILABLE = Verdict(Status.LATER, "The database can't be written just now; se
 
 
 class _Waiting(Generic[T]):
-    """One object that waits for its transaction."""
+    """One object that waits for its transaction, and what wakes its thread."""
 
     def __init__(self, item: T) -> None:
         self.item = item
         self.verdict: Verdict | None = None
+        # Held until the verdict is there, or until it is this thread's turn to lead.
+        self.asleep = threading.Lock()
+        self.asleep.acquire()
 
 
 class GroupCommit(Generic[T]):
     """Runs `apply(session, items)` in one transaction for all items that wait at the same time.
 
-    The first thread that finds no transaction running leads one for all that wait; while its commit goes to
-    the disk the next batch gathers. Nobody waits for company: a lone object is committed at once.
+    A thread that finds no transaction running leads one at once: nobody waits for company. While it goes to
+    the disk the next batch gathers; then its first thread is woken to lead, and no other before its time.
     """
 
     def __init__(self, db: Database, apply: Callable[[Session, Sequence[T]], list[Verdict]]) -> None:
         """Commit nothing yet."""
         self._db = db
         self._apply = apply
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
         self._queue: list[_Waiting[T]] = []
-        self._leading = False
+        self._led = False
 
     def commit(self, item: T) -> Verdict:
         """Return the item's verdict once it is durable, or 0xA700 when the database did not take it."""
-        waiting = _Waiting(item)
-        with self._turn:
-            self._queue.append(waiting)
-        while waiting.verdict is None:
-            batch = self._take_turn(waiting)
-            if batch:
-                self._lead(batch)
-        return waiting.verdict
+        own = _Waiting(item)
+        with self._lock:
+            self._queue.append(own)
+            led, self._led = self._led, True
+        if led:
+            own.asleep.acquire()
+        if own.verdict is None:
+            self._lead()
+        return own.verdict or _UNAVAILABLE
 
-    def _take_turn(self, waiting: _Waiting[T]) -> Sequence[_Waiting[T]]:
-        """Return a batch to lead, or nothing once somebody else has led this item's."""
-        with self._turn:
-            while self._leading and waiting.verdict is None:
-                self._turn.wait()
-            if waiting.verdict is not None:
-                return ()
-            self._leading = True
+    def _lead(self) -> None:
+        """Commit the batch that waits, of which this thread's item is the first."""
+        with self._lock:
             batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
-            return batch
-
-    def _lead(self, batch: Sequence[_Waiting[T]]) -> None:
+        verdicts: Sequence[Verdict] = ()
         try:
-            verdicts = self._together([waiting.item for waiting in batch])
-            if verdicts is None and len(batch) > 1:
-                # One bad item must not fail the others.
-                verdicts = [(self._together([w.item]) or [_UNAVAILABLE])[0] for w in batch]
+            verdicts = self._verdicts([waiting.item for waiting in batch])
         finally:
-            with self._turn:
-                for number, waiting in enumerate(batch):
-                    waiting.verdict = verdicts[number] if verdicts else _UNAVAILABLE
-                self._leading = False
-                self._turn.notify_all()
+            for number, waiting in enumerate(batch):
+                waiting.verdict = verdicts[number] if verdicts else _UNAVAILABLE
+            with self._lock:
+                following = self._queue[0] if self._queue else None
+                self._led = following is not None
+            # The next leader first: its transaction need not wait for our senders' answers.
+            if following is not None:
+                following.asleep.release()
+            for waiting in batch[1:]:
+                waiting.asleep.release()
+
+    def _verdicts(self, items: Sequence[T]) -> Sequence[Verdict]:
+        together = self._together(items)
+        if together is not None or len(items) == 1:
+            return together or [_UNAVAILABLE]
+        # One bad item must not fail the others.
+        return [(self._together([item]) or [_UNAVAILABLE])[0] for item in items]
 
     def _together(self, items: Sequence[T]) -> list[Verdict] | None:
         """Return the verdicts once all are committed, or None when nothing of it was."""
         try:
-            with self._db.write() as session:
+            # The file of each item is on the disk and holds all that its rows say: see `recovery`.
+            with self._db.write(repeatable=True) as session:
                 verdicts = self._apply(session, items)
         except (SQLAlchemyError, TriageError) as error:
             # The text of a database error may quote a statement's values; its type says enough.

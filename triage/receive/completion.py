@@ -7,8 +7,10 @@ waits for this. A late film opens the next version.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -70,10 +72,16 @@ class Completion:
         self._watched: dict[int, _Watch] = {}
         #: Open associations, and whether each is in the middle of an object.
         self._open: dict[int, tuple[tuple[str, str], bool]] = {}
+        #: Studies of which an association brought objects.
+        self._brought: defaultdict[int, set[int]] = defaultdict(set)
+        #: Whether a study waits only for what an open association may still bring.
+        self._holding = False
         #: Studies that a notice lists, until all that it lists is here.
         self._expected: dict[str, tuple[frozenset[str], CompletedBy]] = {}
         self._look_again = False
         self._stopping = False
+        #: When the thread looks again by itself; only what is due before that needs to wake it.
+        self._wakes_at = 0.0
         self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
 
     def start(self) -> None:
@@ -108,7 +116,13 @@ class Completion:
             watch.reason = CompletedBy.QUIET
             if stored.sender.association:
                 watch.associations.add(stored.sender.association)
+                self._brought[stored.sender.association].add(stored.study_id)
             self._look_again = bool(self._expected)
+            self._wake_for(watch.due)
+
+    def _wake_for(self, due: float) -> None:
+        """Wake the thread, unless it looks soon enough anyway: an object must not cost it a look at all."""
+        if self._look_again or due < self._wakes_at:
             self._changed.notify_all()
 
     def opened(self, sender: Sender) -> None:
@@ -121,21 +135,27 @@ class Completion:
         with self._changed:
             if sender.association in self._open:
                 self._open[sender.association] = ((sender.ae_title, sender.host), busy)
+            if self._holding and not busy:
+                self._changed.notify_all()
 
     def closed(self, sender: Sender, *, released: bool) -> None:
         """Note that an association ended; only an orderly release is a sign that everything was sent."""
         now = time.monotonic()
+        soon = now + min(RELEASE_GRACE, self._quiet)
         with self._changed:
             self._open.pop(sender.association, None)
-            for watch in self._watched.values():
-                if sender.association not in watch.associations:
+            for study_id in self._brought.pop(sender.association, ()):
+                watch = self._watched.get(study_id)
+                if watch is None:
                     continue
                 watch.associations.discard(sender.association)
-                if released and CompletedBy.ASSOCIATION_RELEASE in self._evidence:
-                    due = now + min(RELEASE_GRACE, self._quiet)
-                    if due < watch.due or watch.due <= now:
-                        watch.due, watch.reason = due, CompletedBy.ASSOCIATION_RELEASE
-            self._changed.notify_all()
+                if not released or CompletedBy.ASSOCIATION_RELEASE not in self._evidence:
+                    continue
+                if soon < watch.due or watch.due <= now:
+                    watch.due, watch.reason = soon, CompletedBy.ASSOCIATION_RELEASE
+                    self._wake_for(soon)
+            if self._holding:
+                self._changed.notify_all()
 
     def expect(self, study_uid: str, instance_uids: Collection[str], by: CompletedBy) -> None:
         """Complete a study as soon as every listed object is here: a notice often comes before the images."""
@@ -186,16 +206,16 @@ class Completion:
 
     def _due(self, now: float) -> list[tuple[int, CompletedBy]]:
         """Return the studies that are complete by now, and forget them."""
-        ready = [
-            (study_id, watch.reason)
-            for study_id, watch in self._watched.items()
-            if watch.due <= now + _TOGETHER and not self._held(watch, now)
+        near = [
+            (study_id, watch) for study_id, watch in self._watched.items() if watch.due <= now + _TOGETHER
         ]
-        if not any(self._watched[study_id].due <= now for study_id, _ in ready):
+        ready = [(study_id, watch) for study_id, watch in near if not self._held(watch, now)]
+        self._holding = len(ready) < len(near)
+        if not any(watch.due <= now for _, watch in ready):
             return []
         for study_id, _ in ready:
             del self._watched[study_id]
-        return ready
+        return [(study_id, watch.reason) for study_id, watch in ready]
 
     def _wait(self) -> list[tuple[int, CompletedBy]]:
         with self._changed:
@@ -205,7 +225,8 @@ class Completion:
                 if ready or self._look_again:
                     return ready
                 times = [w.due if w.due > now else w.last + self._hold for w in self._watched.values()]
-                self._changed.wait(max(min(times) - now, 0.001) if times else None)
+                self._wakes_at = min(times, default=math.inf)
+                self._changed.wait(max(self._wakes_at - now, 0.001) if times else None)
             return []
 
     def _run(self) -> None:

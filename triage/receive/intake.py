@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from triage.receive.commit import GroupCommit
 from triage.receive.parse import Claim, read_header
 from triage.receive.record import Recorder
 from triage.receive.refusals import RefusalLog
-from triage.receive.spool import Published, Spool, SpoolFile
+from triage.receive.spool import Spool, SpoolFile
 from triage.receive.verdict import Refused, Status, Verdict
 from triage.store.database import Database
 from triage.work.queue import Queue
@@ -52,13 +52,11 @@ class Arrival:
     header: Header
     digest: str
     size: int
-    file: Published
+    #: The durable file's path below the spool folder.
+    path: str
     sender: Sender
-
-    @property
-    def path(self) -> str:
-        """The file's path below the spool folder."""
-        return self.file.path
+    #: When the object came, if that was not just now.
+    at: datetime | None = None
 
 
 class Intake:
@@ -77,16 +75,8 @@ class Intake:
         self.spool = spool
         self.refusals = refusals
         self._clock = clock
-        self._recorder = Recorder(queue, clock, policy)
-        self._commits: GroupCommit[Arrival] = GroupCommit(db, self._write)
+        self._commits: GroupCommit[Arrival] = GroupCommit(db, Recorder(queue, clock, policy).record)
         self._listeners: list[Callable[[Stored], None]] = []
-
-    def _write(self, session: Session, arrivals: Sequence[Arrival]) -> list[Verdict]:
-        """Write the rows while the files are being synced; nothing is committed before they are."""
-        verdicts = self._recorder.record(session, arrivals)
-        for arrival in arrivals:
-            arrival.file.durable()
-        return verdicts
 
     def on_stored(self, listener: Callable[[Stored], None]) -> None:
         """Call `listener` for each object that a study keeps, on the thread that received it."""
@@ -113,10 +103,10 @@ class Intake:
             file.discard()
             reason = f"The spool can't be read ({os.strerror(error.errno or 0)}); send again later."
             return self.refuse(Verdict(Status.LATER, reason), sender)
-        verdict = self._commits.commit(arrival)
+        verdict = self.write_down(arrival)
         if not verdict.stored:
             # The file stays: another association may have committed the same bytes under this very name.
-            # A start-up scan removes what no row names.
+            # What no row names is written down at the next start.
             return self.refuse(verdict, sender)
         if verdict.sentence:
             self.refusals.note(sender, sender.channel, "quarantined", verdict.sentence)
@@ -125,6 +115,10 @@ class Intake:
             for listener in self._listeners:
                 listener(stored)
         return verdict
+
+    def write_down(self, arrival: Arrival) -> Verdict:
+        """Commit the rows of an object whose file is durable; the same bytes again change nothing."""
+        return self._commits.commit(arrival)
 
     def refuse(self, verdict: Verdict, sender: Sender) -> Verdict:
         """Note a refusal and return it."""

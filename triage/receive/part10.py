@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from triage.receive.contexts import TRANSFER_SYNTAXES
 from triage.receive.intake import Intake, Sender
 from triage.receive.parse import Claim
 from triage.receive.spool import SpoolFile
+from triage.receive.text import clean
 from triage.receive.verdict import Refused, Status, Verdict
 
 _PREAMBLE = 132
 #: File Meta Information longer than this is none.
 _MAX_META = 1 << 16
 _LONG = frozenset({b"OB", b"OW", b"UN", b"UT", b"UC", b"UR", b"SQ"})
-_CLASS, _INSTANCE, _SYNTAX = 0x0002, 0x0003, 0x0010
+_CLASS, _INSTANCE, _SYNTAX, _SOURCE = 0x0002, 0x0003, 0x0010, 0x0016
 
 
-def read_meta(raw: bytes) -> tuple[Claim, int] | None:
-    """Return what a file says of itself and where its data set begins, or None when more bytes are needed.
+class FileMeta(NamedTuple):
+    """What a file says of itself before its data set."""
+
+    claim: Claim
+    #: Where the data set begins.
+    offset: int
+    #: Source Application Entity Title.
+    source: str
+
+
+def read_meta(raw: bytes) -> FileMeta | None:
+    """Return what a file says of itself, or None when more bytes are needed.
 
     Raises:
         Refused: it is no DICOM file, or one without a transfer syntax that we can read (0xC000).
@@ -32,7 +44,7 @@ def read_meta(raw: bytes) -> tuple[Claim, int] | None:
     while at + 8 <= len(raw):
         group, element, vr, length = struct.unpack_from("<HH2sH", raw, at)
         if group != 2:
-            return _claim(found), at
+            return FileMeta(_claim(found), at, clean(found.get(_SOURCE, ""), 16))
         head = 8
         if vr in _LONG:
             if at + 12 > len(raw):
@@ -84,9 +96,9 @@ class FileIntake:
             return
         if known is None:
             return
-        self.claim, offset = known
+        self.claim = known.claim
         self._file = self._intake.open(self.claim, self._sender)
-        self._file.write(memoryview(self._head)[offset:])
+        self._file.write(memoryview(self._head)[known.offset :])
         self._head = b""
 
     def finish(self) -> Verdict:

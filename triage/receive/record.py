@@ -82,7 +82,7 @@ class Recorder:
         """Write objects down in their order; success with a sentence means that one was kept apart."""
         verdicts: dict[int, Verdict] = {}
         waiting = [
-            _Object(number, arrival, self._clock(), family(arrival.header.sop_class_uid))
+            _Object(number, arrival, arrival.at or self._clock(), family(arrival.header.sop_class_uid))
             for number, arrival in enumerate(arrivals)
         ]
         while waiting:

@@ -13,7 +13,6 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 _INCOMING = "incoming"
 _SUFFIX = ".dcm"
 _MEGABYTE = 1 << 20
-_SYNCS = 8  # files that are synced at once; the file system serves several with one commit of its journal
 
 
 class Spool:
@@ -43,8 +41,7 @@ class Spool:
         self._incoming.mkdir(parents=True, exist_ok=True)
         for number in range(256):
             (folder / f"{number:02x}").mkdir(exist_ok=True)
-        _sync_folder(folder)
-        self._syncs = ThreadPoolExecutor(_SYNCS, "spool-sync")
+        sync_folder(folder)
         # Held as long as this process lives: see `alone`.
         self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -64,13 +61,8 @@ class Spool:
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_SH)
 
-    def sync(self, descriptor: int, folder: Path) -> Future[None]:
-        """Begin to make a file and its name durable, then close it."""
-        return self._syncs.submit(_sync_and_close, descriptor, folder)
-
     def close(self) -> None:
         """Let another process have the spool to itself."""
-        self._syncs.shutdown()
         os.close(self._lock)
 
     def free_bytes(self) -> int:
@@ -114,31 +106,11 @@ class Spool:
         return self._incoming / secrets.token_hex(12)
 
 
-class Published:
-    """A file under its final name; `durable` returns once it will survive a power cut.
-
-    The sync runs on a thread of its own, so that the rows can be written meanwhile and committed after it.
-    """
-
-    def __init__(self, path: str, sync: Future[None], created: Path | None) -> None:
-        self.path = path
-        self._sync = sync
-        self._created = created
-
-    def durable(self) -> None:
-        """Wait for the disk.
-
-        Raises:
-            Refused: the disk did not take the bytes (0xA700).
-        """
-        try:
-            self._sync.result()
-        except OSError as error:
-            # After a failed sync the kernel forgets what it could not write: the file is not to be trusted.
-            if self._created is not None:
-                self._created.unlink(missing_ok=True)
-            msg = f"The spool can't be synced ({os.strerror(error.errno or 0)}); send again later."
-            raise Refused(Status.LATER, msg) from None
+def published_name(claim: Claim, digest: str) -> str:
+    """Return the path below the spool of a data set with this digest: the name vouches for the bytes."""
+    said = f"{claim.sop_instance_uid}\0{claim.transfer_syntax_uid}\0{digest}"
+    name = hashlib.sha256(said.encode()).hexdigest()
+    return f"{name[:2]}/{name}{_SUFFIX}"
 
 
 class SpoolFile:
@@ -212,13 +184,10 @@ class SpoolFile:
     @property
     def relative(self) -> str:
         """The published path below the spool folder: a hash, never a sender's word."""
-        name = hashlib.sha256(
-            f"{self.claim.sop_instance_uid}\0{self.claim.transfer_syntax_uid}\0{self.digest}".encode()
-        ).hexdigest()
-        return f"{name[:2]}/{name}{_SUFFIX}"
+        return published_name(self.claim, self.digest)
 
-    def publish(self) -> Published:
-        """Give the file its final name and begin to make it durable.
+    def publish(self) -> str:
+        """Give the file its final name and return its path once both would outlive a power cut.
 
         Raises:
             Refused: the disk does not take it (0xA700); nothing is left behind.
@@ -230,8 +199,9 @@ class SpoolFile:
         target = self._spool.path(relative)
         try:
             # The name first, then the sync: one commit of the file system's journal serves both. A power cut
-            # in between leaves a file that no row names, which the next start removes. A file that is there
-            # already is kept if it is the same: it must not give way to one that is not on the disk yet.
+            # in between leaves a file whose name does not fit its bytes, which the next start removes. A file
+            # that is there already is kept if it is the same: it must not give way to one that is not on the
+            # disk yet.
             created = not self._is_whole(target)
             if created:
                 self._temporary.rename(target)
@@ -240,11 +210,26 @@ class SpoolFile:
                 os.close(self.descriptor)
                 self.descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
             self._temporary = None
+            self._sync(target, created=created)
         except OSError as error:
             self._fail(error)
             raise self.refusal or Refused(Status.LATER, "The spool can't be written.") from None
-        descriptor, self.descriptor = self.descriptor, -1
-        return Published(relative, self._spool.sync(descriptor, target.parent), target if created else None)
+        self._close()
+        return relative
+
+    def _sync(self, target: Path, *, created: bool) -> None:
+        """Wait for the disk, on the thread that received the object: to wake another one costs more.
+
+        Senders that come at once still share a commit of the file system's journal, each in its own call.
+        """
+        try:
+            os.fsync(self.descriptor)
+            sync_folder(target.parent)
+        except OSError:
+            # After a failed sync the kernel forgets what it could not write: the file is not to be trusted.
+            if created:
+                target.unlink(missing_ok=True)
+            raise
 
     def _is_whole(self, target: Path) -> bool:
         """Return whether a published file holds the very bytes that were received now."""
@@ -275,15 +260,8 @@ def _write_all(descriptor: int, piece: memoryview) -> None:
         piece = piece[os.write(descriptor, piece) :]
 
 
-def _sync_and_close(descriptor: int, folder: Path) -> None:
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

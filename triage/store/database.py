@@ -64,17 +64,27 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """Give a session whose work is durable when the block ends, or undone when it raises."""
+    def write(self, *, repeatable: bool = False) -> Iterator[Session]:
+        """Give a session whose work is durable when the block ends, or undone when it raises.
+
+        The commit of `repeatable` work does not wait for the disk: it outlives the process but perhaps not a
+        power cut, after which its owner can do it again from what is durable elsewhere. Commits keep their
+        order, so nothing that was built upon it is kept without it.
+        """
         with self._exclusive(), Session(self.engine, expire_on_commit=False) as session:
-            if self.is_sqlite:
-                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            for statement in self._begin(repeatable=repeatable):
+                session.connection().exec_driver_sql(statement)
             yield session
             session.commit()
             topics: set[str] = session.info.get("topics", set())
         if topics:
             for listener in list(self._listeners):
                 listener(frozenset(topics))
+
+    def _begin(self, *, repeatable: bool) -> tuple[str, ...]:
+        if self.is_sqlite:
+            return (f"PRAGMA synchronous={'NORMAL' if repeatable else 'FULL'}", "BEGIN IMMEDIATE")
+        return ("SET LOCAL synchronous_commit TO off",) if repeatable else ()
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -110,4 +120,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.execute("PRAGMA cache_size=-32000")
+    # 16 MB of log: what many commits change goes to the database file once.
+    cursor.execute("PRAGMA wal_autocheckpoint=4000")
     cursor.close()
