@@ -1,4 +1,4 @@
-"""`triage train`, `triage evaluate`, `triage runs` and `triage models`: models made, judged and checked."""
+"""`triage train`, `triage runs` and `triage models`: models made and checked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from triage.cli.options import Json, print_json
 
 _Data = Annotated[
     Path, typer.Option("--data", help="Folder of the films: index.csv, labels.csv or train|val|test.")
@@ -29,7 +27,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train")(train)
     app.command("runs")(list_runs)
-    app.command("evaluate")(evaluate)
     group = typer.Typer(no_args_is_help=True, help="The models on disk: list, verify, package.")
     group.command("list")(list_models)
     group.command("verify")(verify)
@@ -72,57 +69,25 @@ def train(
     print(f"The run lies in {folder}.")
 
 
-def list_runs(runs: _Runs = _RUNS) -> None:
-    """List every training run with what it gave on the split val."""
-    from triage.learn.runs import trial_table
-
-    print(trial_table(runs))
-
-
-def evaluate(
-    *,
-    data: _Data,
-    split: Annotated[str, typer.Option("--split", help="val or test.")] = "test",
-    as_json: Json = False,
-    model: _Name = "chest",
-    version: _Version = "latest",
-    models: _Models = None,
-    engine: Annotated[str, typer.Option("--engine", help="auto, openvino, torch or cuda.")] = "auto",
-    border: Annotated[
-        bool, typer.Option("--border/--no-border", help="Also what the border of the film alone gives.")
-    ] = True,
-    audit: Annotated[
-        bool,
-        typer.Option("--audit", help="Also what moves the answers and should not: boxes, windows, codecs."),
+def list_runs(
+    runs: _Runs = _RUNS,
+    table: Annotated[
+        bool, typer.Option("--table", help="Instead: the figures of the systems that the recipes stand for.")
     ] = False,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Also write the figures and curves to this HTML file.")
-    ] = None,
-    cache: _Cache = None,
+    models: _Models = None,
 ) -> None:
-    """Judge a model on a split, every figure with its interval; thresholds come from the split val."""
-    from triage.assess.engine import open_engine
-    from triage.assess.registry import find, models_dir
-    from triage.learn.evaluate import evaluate as judge
-    from triage.learn.table import table
+    """List every training run with what it gave on the split val."""
+    if not table:
+        from triage.learn.runs import trial_table
 
-    found = find(models_dir(models), model, version)
-    opened = open_engine(found, engine)
-    made = judge(found, opened, data, split=split, cache=cache, border=border, say=_say)
-    if audit:
-        from triage.learn.audit import audit as look
+        print(trial_table(runs))
+        return
+    from triage.assess.registry import models_dir, versions
+    from triage.learn.originals import comparison
 
-        _say("auditing")
-        made.document["audit"] = look(found, opened, made.films, made.pictures, split)
-    if report is not None:
-        from triage.learn.report import write_report
-
-        write_report(made, report)
-        _say(f"The report is {report}.")
-    if as_json:
-        print_json(made.document)
-    else:
-        print(table(made.document))
+    root = models_dir(models)
+    known = versions(root, "chest")
+    print(comparison(runs, root / "chest" / known[-1] if known else None))
 
 
 def list_models(models: _Models = None) -> None:

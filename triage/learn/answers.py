@@ -61,6 +61,18 @@ def logits(
     return np.concatenate([engine.infer(batch) for batch in prepared(pictures, indices, size)])
 
 
+@dataclass(frozen=True)
+class Mirrored:
+    """An engine that answers with the mean of the logits of a film and of its mirror image."""
+
+    engine: Infers
+
+    def infer(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return logits float32 [N, 7]."""
+        mirrored = np.ascontiguousarray(batch[..., ::-1])
+        return np.asarray((self.engine.infer(batch) + self.engine.infer(mirrored)) / 2, np.float32)
+
+
 def softmax(values: npt.NDArray[np.float32] | Floats, temperature: float = 1.0) -> Floats:
     """Return probabilities over the last axis."""
     scaled = values.astype(np.float64) / temperature

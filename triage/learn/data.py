@@ -85,8 +85,8 @@ class Films:
         indices = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
         return Films(self.root, tuple(self.rows[index] for index in indices))
 
-    def without(self, sources: Sequence[str]) -> Films:
-        """Return the same films, those of some sources in no split.
+    def without(self, sources: Sequence[str], keep: str = "") -> Films:
+        """Return the same films, those of some sources in no split but `keep`.
 
         Raises:
             DataError: there is no such source.
@@ -96,7 +96,10 @@ class Films:
                 known = ", ".join(np.unique(self.sources))
                 msg = f"{self.root} has no source '{source}' that could be left out; it has: {known}."
                 raise DataError(msg)
-        rows = (replace(row, split=LEFT_OUT) if row.source in sources else row for row in self.rows)
+        rows = (
+            replace(row, split=LEFT_OUT) if row.source in sources and row.split != keep else row
+            for row in self.rows
+        )
         return Films(self.root, tuple(rows))
 
     @cached_property
@@ -108,17 +111,22 @@ class Films:
         return state.hexdigest()
 
 
-def read_films(root: Path) -> Films:
+def read_films(root: Path, labels: Path | None = None) -> Films:
     """Return the films of a folder, whichever form it has; patients never cross splits.
+
+    `labels` is a table of them that lies elsewhere, for a folder that can't be written.
 
     Raises:
         DataError: the folder has no known form, names a file that is missing, has an unknown label, or
             puts a patient into two splits.
     """
-    if (root / "index.csv").is_file():
-        rows = _from_table(root, root / "index.csv")
-    elif (root / "labels.csv").is_file():
-        rows = _from_table(root, root / "labels.csv")
+    tables = [labels] if labels else [root / "index.csv", root / "labels.csv"]
+    table = next((path for path in tables if path.is_file()), None)
+    if table is not None:
+        rows = _from_table(root, table)
+    elif labels is not None:
+        msg = f"The table of labels {labels} is not there."
+        raise DataError(msg)
     elif any((root / split).is_dir() for split in SPLITS):
         rows = _from_folders(root)
     else:
@@ -148,7 +156,7 @@ def _from_table(root: Path, table: Path) -> list[FilmRow]:
         if lacking:
             msg = f"{table} has no column '{sorted(lacking)[0]}'."
             raise DataError(msg)
-        rows = [_row(raw, table.parent.name) for raw in reader]
+        rows = [_row(raw, root.name) for raw in reader]
     for row in rows:
         path = (root / row.file).resolve()
         if not path.is_relative_to(root.resolve()):

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from triage.assess.registry import Model
+from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn import measures
-from triage.learn.answers import Answers, Infers, answers_of, logits
+from triage.learn.answers import Answers, Infers, Mirrored, answers_of, logits
 from triage.learn.border import border_answers
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import SENSITIVITY, threshold_for
-from triage.learn.data import FilmRow, Films, read_films
+from triage.learn.data import FilmRow, Films, Mask, read_films
 from triage.learn.groups import by_group
-from triage.learn.labels import NORMAL
+from triage.learn.labels import CODE_UNLABELLED, NORMAL
 from triage.learn.quality import calibration_figures, prevalence_figures, trade_offs
-from triage.learn.rows import Figures, Judgement, rows
+from triage.learn.rows import Figures, Judgement, rows, strangers
+from triage.learn.served import has_dicom, serve
+from triage.learn.validate import figures
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,19 @@ class Evaluation:
     indices: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class _Split:
+    """What a model says of the films of one split: `known` have classes, `everything` may have none."""
+
+    known: Answers
+    everything: Answers
+    pictures: npt.NDArray[np.uint8]
+    #: Index in `pictures` of every film of `known`.
+    indices: npt.NDArray[np.int64]
+    #: How many films the service did not judge, by reason; None where it was not asked.
+    not_evaluated: dict[str, int] | None = None
+
+
 def evaluate(
     model: Model,
     engine: Infers,
@@ -46,50 +62,94 @@ def evaluate(
     split: str = "test",
     cache: Path | None = None,
     border: bool = True,
+    flip: bool = False,
+    labels: Path | None = None,
+    left_out: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
-    """Return all figures of a model on a split; thresholds come from `val` or from the model's card.
+    """Return all figures of a model on a split.
+
+    Thresholds of single rows come from `val`, and such rows are left out where a set brings none; the
+    any-disease threshold and the gate's are the model's own. DICOM films go through the service's classifier.
+    Of the sources of `left_out`, from which the model learnt nothing, no threshold is taken either, and their
+    films of the split have rows of their own. With `flip` the answers to `val` are also averaged with those
+    to the mirrored films.
 
     Raises:
-        DataError: the data can't be read, or lack the split or `val`.
+        DataError: the data can't be read, or lack the split.
     """
-    films = read_films(data)
-    for needed in (split, "val"):
-        if not (films.splits == needed).any():
-            msg = f"{data} has no film in the split '{needed}', which evaluation needs."
-            raise DataError(msg)
-    grey = pictures(films, cache_dir(cache))
-    indices = np.flatnonzero(films.splits == split)
-    say(f"judging {len(indices)} films of {split}")
-    judged = answer(model, engine, films, grey, indices)
+    everything = read_films(data, labels)
+    films = everything.without(left_out, keep=split)
+    judge, val_mask = films.splits == split, (films.splits == "val") & ~np.isin(films.sources, left_out)
+    if not judge.any():
+        msg = f"{data} has no film in the split '{split}', which evaluation needs."
+        raise DataError(msg)
+    say(f"judging {int(judge.sum())} films of {split}")
+    found = _answers(model, engine, films, judge, cache)
     say("judging the films of val, for the thresholds")
-    val = (
-        judged
-        if split == "val"
-        else answer(model, engine, films, grey, np.flatnonzero(films.splits == "val"))
-    )
-    judgement = Judgement(judged, val, model.any_disease.high, model.gate)
+    val = found.known.take(~np.isin(found.known.films.sources, left_out))
+    if split != "val":
+        val = _answers(model, engine, films, val_mask, cache).known
+    judgement = Judgement(found.known, val, model.any_disease.high, model.gate)
     document: dict[str, object] = {
         "model": model.label,
         "model_sha256": model.sha256,
-        "data_sha256": films.digest,
+        "data_sha256": everything.digest,
         "split": split,
         **rows(judgement),
+        **rows(replace(judgement, judged=found.everything), ("gate",)),
         "quality": quality(judgement),
         "groups": by_group(judgement),
     }
-    if border:
+    if found.not_evaluated is not None:
+        document["not_evaluated"] = found.not_evaluated
+    if left_out:
+        document["left_out"] = strangers(judgement, left_out)
+    if flip and val_mask.any():
+        say("judging the mirrored films of val")
+        document["flip"] = flip_figures(model, engine, films, val_mask, cache)
+    if border and (films.splits == "train").any() and found.not_evaluated is None:
         say("judging by the border alone")
-        document["border"] = border_rows(films, grey, films.splits == split)
-    return Evaluation(document, judgement, films, grey, indices)
+        document["border"] = border_rows(films, pictures(films, cache_dir(cache)), judge)
+    return Evaluation(document, judgement, films, found.pictures, found.indices)
+
+
+def _answers(model: Model, engine: Infers, films: Films, chosen: Mask, cache: Path | None) -> _Split:
+    part, indices = films.take(chosen), np.flatnonzero(chosen)
+    if not len(part):
+        nothing = answers_of(part, np.empty((0, len(CLASSES) + 1), np.float32))
+        return _Split(nothing, nothing, np.empty((0, 0, 0), np.uint8), indices)
+    if has_dicom(part):
+        served = serve(model, engine, part)
+        grey = np.zeros((len(films), *served.pictures.shape[1:]), np.uint8)
+        grey[indices] = served.pictures
+        known = served.answers.take(served.known)
+        return _Split(known, served.answers, grey, indices[served.known], served.not_evaluated)
+    grey = pictures(films, cache_dir(cache))
+    found = answer(model, engine, films, grey, indices)
+    return _Split(found, found, grey, indices)
 
 
 def answer(
     model: Model, engine: Infers, films: Films, grey: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64]
 ) -> Answers:
-    """Return a model's calibrated answers to the films at `indices`."""
+    """Return a model's calibrated answers to the films at `indices`, from decoded pictures."""
     values = logits(engine, grey, indices, model.size)
     return answers_of(films.take(indices), values, model.temperature, model.gate_temperature)
+
+
+def flip_figures(
+    model: Model, engine: Infers, films: Films, chosen: Mask, cache: Path | None
+) -> dict[str, dict[str, float | None]]:
+    """Return a few figures of some films as they are, and averaged with their mirrored selves."""
+    indices = np.flatnonzero(chosen & (films.codes < CODE_UNLABELLED))
+    grey = pictures(films, cache_dir(cache))
+
+    def judged(by: Infers) -> dict[str, float | None]:
+        found = figures(answer(model, by, films, grey, indices))
+        return {name: measures.rounded(value) for name, value in found.items()}
+
+    return {"plain": judged(engine), "with_mirrored": judged(Mirrored(engine))}
 
 
 def border_rows(
@@ -119,8 +179,6 @@ def quality(judgement: Judgement) -> dict[str, object]:
 
 def per_class(frontal: Answers) -> dict[str, Figures]:
     """Return AUROC and AUPRC of every class against all others."""
-    from triage.domain.finding import CLASSES
-
     single = frontal.take(frontal.films.codes < len(CLASSES))
     found = {}
     for index, name in enumerate(CLASSES):

@@ -6,7 +6,7 @@ serve the model and the border-only baseline, so that both are judged alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +166,24 @@ def _any_of_source(part: Answers, threshold: float) -> Figures:
     return row.row
 
 
+def strangers(j: Judgement, sources: Iterable[str]) -> dict[str, Figures]:
+    """Return what the model makes of each source that it has never seen: any disease, and each class.
+
+    The recall of a class is that by the most likely one.
+    """
+    found = {}
+    for source in sources:
+        chosen = _source(j.judged, source)
+        row = _any_of_source(chosen, j.any_disease)
+        single = chosen.take(chosen.films.codes < len(CLASSES))
+        recalls = Row(_patients(single))
+        recalls.answers(
+            single.films.codes, single.classes.argmax(axis=1), CLASSES, ("accuracy",), ("recall",)
+        )
+        found[source] = row | {key: value for key, value in recalls.row.items() if key != "n"}
+    return found
+
+
 def gate(j: Judgement) -> Figures:
     """Return frontal chest films against everything else that is labelled."""
     chosen = j.judged.take(j.judged.films.codes < CODE_UNLABELLED)
@@ -204,12 +222,12 @@ ROWS: Mapping[str, Callable[[Judgement], Figures]] = {
 }
 
 
-def rows(judgement: Judgement) -> dict[str, Figures]:
-    """Return every row for which there are enough films."""
+def rows(judgement: Judgement, keys: Iterable[str] = ROWS) -> dict[str, Figures]:
+    """Return every row, or those of some keys, for which there are enough films."""
     found = {}
-    for key, make in ROWS.items():
+    for key in keys:
         try:
-            figures = make(judgement)
+            figures = ROWS[key](judgement)
         except _TooFew:
             continue
         found[key] = figures

@@ -40,6 +40,18 @@ def table(document: Document) -> str:
     for source, row in document.get("any_disease", {}).get("per_source", {}).items():
         figures = ", ".join(f"{name} {value} ({interval})" for name, value, interval in cells(row))
         lines.append(f"any_disease, {source}: {row['n']} films, {row['normals']} normal; {figures}")
+    for source, row in document.get("left_out", {}).items():
+        figures = ", ".join(
+            f"{name} {value} ({interval})" for name, value, interval in cells(row) if interval
+        )
+        lines.append(f"never seen, {source}: {row['n']} films, {row['normals']} normal; {figures}")
+    for name, row in document.get("flip", {}).items():
+        figures = ", ".join(f"{figure} {value}" for figure, value in row.items())
+        lines.append(f"val, {name.replace('_', ' ')}: {figures}")
+    for reason, count in document.get("not_evaluated", {}).items():
+        lines.append(f"not evaluated, {reason}: {count} films")
+    if len(lines) == 1:
+        lines.append("Too few films for any row; a row needs five.")
     return "\n".join(lines)
 
 

@@ -1,0 +1,173 @@
+"""A run judged like a model, on sources that it never saw too, and beside what it stands for."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from triage.assess.registry import Model, Thresholds
+from triage.cli import main as cli
+from triage.domain.finding import CLASSES, Finding
+from triage.errors import DataError
+from triage.learn.answers import Mirrored
+from triage.learn.candidate import candidate
+from triage.learn.data import LEFT_OUT, read_films
+from triage.learn.evaluate import evaluate
+from triage.learn.originals import ORIGINALS, comparison
+from triage.learn.recipe import read_recipe, without
+from triage.learn.sampling import asked, chances
+from triage.learn.train import train
+
+_SHORT = "[[stages]]\nsize = 32\nfilms = 16\nrate = 0.001\n"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Eager:
+    """An engine that knows nothing but calls every film frontal, and diseased by its brightest column."""
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        logits = np.zeros((len(batch), len(CLASSES) + 1), np.float32)
+        logits[:, 5] = batch[:, 0, :, 0].mean(axis=1)
+        logits[:, -1] = 3
+        return logits
+
+
+@pytest.fixture
+def model(tmp_path) -> Model:
+    limits = Thresholds(0.1, 0.15)
+    return Model(
+        folder=tmp_path,
+        name="chest",
+        version="9",
+        architecture="densenet121",
+        classes=CLASSES,
+        size=32,
+        preparation="equalised/1",
+        sha256="ab" * 32,
+        data_sha256="cd" * 32,
+        temperature=1.0,
+        gate_temperature=1.0,
+        gate=0.5,
+        any_disease=limits,
+        findings=dict.fromkeys(Finding, limits),
+    )
+
+
+def test_nothing_is_learnt_or_chosen_of_a_source_that_is_left_out(make_set, make_recipe):
+    recipe = without(read_recipe(make_recipe()), ["south"])
+    assert (recipe.name, recipe.leave_out) == ("tiny-without-south", ("south",))
+    films = read_films(make_set())
+    kept = films.without(recipe.leave_out)
+    south = films.sources == "south"
+    assert south.any()
+    assert not chances(kept, recipe.classes)[south].any()
+    assert not (asked(kept, recipe.classes) & (kept.splits == "val"))[south].any()
+    assert set(films.without(["south"], keep="test").splits[south]) == {"test", LEFT_OUT}
+    with pytest.raises(DataError, match="no source 'nowhere' that could be left out; it has: north, south"):
+        films.without(["nowhere"])
+
+
+def test_a_class_that_only_the_left_out_source_has_is_not_asked_for(make_set, make_recipe):
+    data = make_set()
+    rows = list(csv.DictReader((data / "index.csv").read_text().splitlines()))
+    for row in rows:
+        row["source"] = "south" if row["label"] == "tuberculosis" else "north"
+    with (data / "index.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    films = read_films(data).without(["south"])
+    chance = chances(films, read_recipe(make_recipe()).classes)
+    assert chance.sum() == pytest.approx(1)
+    assert not chance[films.codes == CLASSES.index("tuberculosis")].any()
+
+
+def test_a_run_is_judged_on_the_source_that_it_never_saw(
+    make_set, make_recipe, tmp_path, capsys, monkeypatch
+):
+    data, runs, cache = make_set(each=8), tmp_path / "runs", tmp_path / "cache"
+    folder = train(make_recipe(stages=_SHORT), data, runs, device="cpu", cache=cache, leave_out=["south"])
+    assert folder.name.startswith("tiny-without-south-")
+    arguments = ["triage", "evaluate", "--data", str(data), "--cache", str(cache), "--run", str(folder)]
+    monkeypatch.setattr("sys.argv", [*arguments, "--no-border", "--flip"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    assert "never seen, south: " in printed
+    assert "val, with mirrored: any_disease" in printed
+    document = json.loads((folder / "figures-test.json").read_text())
+    films = read_films(data)
+    strange = (films.sources == "south") & (films.splits == "test") & films.frontal
+    assert document["left_out"]["south"]["n"] == strange.sum()
+    assert document["any_disease"]["per_source"].keys() == {"north", "south"}
+    assert document["model"].startswith("tiny-without-south/")
+    found = candidate(folder, data, cache=cache)
+    assert found.model.any_disease.high == document["any_disease"]["threshold"]
+
+
+def test_an_unfinished_run_is_not_judged(make_set, tmp_path):
+    (tmp_path / "runs" / "half").mkdir(parents=True)
+    with pytest.raises(DataError, match="is no finished run"):
+        candidate(tmp_path / "runs" / "half", make_set())
+
+
+def test_mirrored_films_are_averaged():
+    batch = np.random.default_rng(0).normal(size=(3, 1, 8, 8)).astype(np.float32)
+    both = Mirrored(Eager()).infer(batch)
+    assert np.allclose(both, Mirrored(Eager()).infer(batch[..., ::-1]))
+    assert not np.allclose(both, Eager().infer(batch))
+
+
+def test_without_val_the_models_own_thresholds_hold(make_set, model, tmp_path):
+    data = make_set(each=8)
+    index = data / "index.csv"
+    index.write_text(index.read_text().replace(",val,", ",test,").replace(",train,", ",test,"))
+    document = evaluate(model, Eager(), data, cache=tmp_path / "cache").document
+    assert document["any_disease"]["threshold"] == 0.15
+    assert "border" not in document
+
+
+def test_labels_may_lie_elsewhere(make_set, model, tmp_path):
+    data = make_set(each=8)
+    elsewhere = tmp_path / "labels.csv"
+    elsewhere.write_text((data / "index.csv").read_text())
+    (data / "index.csv").unlink()
+    made = evaluate(model, Eager(), data, labels=elsewhere, cache=tmp_path / "cache", border=False)
+    assert made.document["gate"]["n"] == 32
+    with pytest.raises(DataError, match=r"none\.csv is not there"):
+        read_films(data, tmp_path / "none.csv")
+
+
+def test_the_table_says_what_was_not_trained_and_subtracts_what_was(tmp_path):
+    folder = tmp_path / "runs" / "kermany_binary-1"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.safetensors").touch()
+    facts = {"recipe": "kermany_binary", "state": "finished", "started": "2026-01-01"}
+    (folder / "run.json").write_text(json.dumps(facts))
+    assert "trained, not judged: triage evaluate --run" in comparison(tmp_path / "runs", None)
+    (folder / "figures-test.json").write_text(json.dumps({"kermany_pneumonia": {"accuracy": 0.92}}))
+    lines = [line.split() for line in comparison(tmp_path / "runs", None).splitlines()]
+    assert [
+        "kermany_binary",
+        "kermany_pneumonia",
+        "accuracy",
+        "0.903",
+        "0.920",
+        "+0.017",
+        folder.name,
+    ] in lines
+    assert sum(line[-5:] == ["not", "trained", "to", "its", "end"] for line in lines) == len(
+        [one for one in ORIGINALS if one.recipe != "kermany_binary"]
+    )

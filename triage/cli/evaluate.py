@@ -1,0 +1,143 @@
+"""`triage evaluate`: a model or a training run judged on a split of films."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from triage.cli.options import Json, print_json
+
+if TYPE_CHECKING:
+    from triage.assess.registry import Model
+    from triage.learn.answers import Infers
+    from triage.learn.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is judged: models by name, or the folders of runs."""
+
+    model: str
+    version: str
+    models: Path | None
+    engine: str
+    runs: list[Path]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    *,
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of the films: index.csv, labels.csv or train|val|test.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Table of file and label that lies elsewhere.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="val or test.")] = "test",
+    as_json: Json = False,
+    model: Annotated[str, typer.Option("--model", help="Name of the model.")] = "chest",
+    version: Annotated[str, typer.Option("--version", help="Version of the model, or 'latest'.")] = "latest",
+    models: Annotated[
+        Path | None, typer.Option("--models-dir", help="Folder of the models; else the installed one.")
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="Judge this finished run instead of a model; may be given again."),
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="auto, openvino, torch or cuda.")] = "auto",
+    border: Annotated[
+        bool, typer.Option("--border/--no-border", help="Also what the border of the film alone gives.")
+    ] = True,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Also what averaging with mirrored films gives on val.")
+    ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Also what moves the answers and should not: boxes, windows, codecs."),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Also write the figures and curves to this HTML file.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="Where decoded films are kept; else ~/.cache/triage/films."),
+    ] = None,
+) -> None:
+    """Judge a model on a split, every figure with its interval; thresholds come from the split val.
+
+    A run that left sources out is judged on them as on strangers. Its figures are kept in its folder.
+    """
+    documents: list[dict[str, Any]] = []
+    for found, opened, made in _judged(_Choice(model, version, models, engine, run or []), data, cache):
+        number = f"-{len(documents) + 1}" if documents else ""
+        page = report.with_stem(report.stem + number) if report else None
+        asked = {"split": split, "cache": cache, "border": border, "flip": flip, "labels": labels}
+        documents.append(_judge(found, opened, made, data, asked, audit=audit, report=page))
+        if not as_json:
+            from triage.learn.table import table
+
+            print(table(documents[-1]))
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _judged(
+    choice: _Choice, data: Path, cache: Path | None
+) -> Iterator[tuple[Model, Infers, Candidate | None]]:
+    """Yield each model to judge with its engine, and the run that it is of."""
+    from triage.assess.engine import open_engine
+    from triage.assess.registry import find, models_dir
+    from triage.learn.candidate import candidate
+
+    if not choice.runs:
+        found = find(models_dir(choice.models), choice.model, choice.version)
+        yield found, open_engine(found, choice.engine), None
+    for folder in choice.runs:
+        _say(f"taking the operating points of {folder.name} from val")
+        made = candidate(folder, data, cache=cache)
+        yield made.model, made.engine, made
+
+
+def _judge(
+    model: Model,
+    engine: Infers,
+    run: Candidate | None,
+    data: Path,
+    asked: dict[str, Any],
+    *,
+    audit: bool,
+    report: Path | None,
+) -> dict[str, Any]:
+    """Return all figures as one document, after writing what is asked for."""
+    from triage.learn.evaluate import evaluate as judge
+
+    left_out = run.recipe.leave_out if run else ()
+    made = judge(model, engine, data, **asked, left_out=left_out, say=_say)
+    if audit:
+        from triage.learn.audit import audit as look
+
+        _say("auditing")
+        made.document["audit"] = look(model, engine, made.films, made.pictures, asked["split"])
+    if report is not None:
+        from triage.learn.report import write_report
+
+        write_report(made, report)
+        _say(f"The report is {report}.")
+    if run is not None:
+        from triage.learn.candidate import keep
+
+        keep(run, made.document, asked["split"])
+    return made.document
