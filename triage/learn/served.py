@@ -15,7 +15,7 @@ from triage.assess.classifier import Classifier, Judged
 from triage.assess.engine import Engine, probabilities
 from triage.assess.registry import Model
 from triage.assess.source import is_dicom
-from triage.domain.finding import CLASSES
+from triage.domain.finding import CLASSES, Outcome
 from triage.errors import DataError
 from triage.learn.answers import Answers, Infers
 from triage.learn.cache import SIDE
@@ -53,7 +53,7 @@ def serve(model: Model, engine: Infers, films: Films) -> Served:
     known = np.array([one.prepared is not None for one in found], np.bool_)
     for place in np.flatnonzero(known):
         classes[place] = _classes(model, engine, found[place])
-    gate = np.array([one.assessment.frontal or 0.0 for one in found])
+    gate = np.array([_gate(model, one) for one in found])
     return Served(Answers(films, classes, gate), known, _pictures(found), dict(reasons))
 
 
@@ -63,6 +63,17 @@ def _judge(classifier: Classifier, path: Path) -> Judged:
     except OSError as error:
         msg = f"{path} can't be read: {error.strerror}."
         raise DataError(msg) from None
+
+
+def _gate(model: Model, one: Judged) -> float:
+    """Return the gate's probability, moved to the side of its threshold on which the service came down.
+
+    What the header says counts there too.
+    """
+    said = one.assessment.frontal or 0.0
+    if one.assessment.outcome is Outcome.NOT_EVALUATED:
+        return min(said, float(np.nextafter(model.gate, -1)))
+    return max(said, model.gate)
 
 
 def _classes(model: Model, engine: Infers, one: Judged) -> npt.NDArray[np.float64]:
