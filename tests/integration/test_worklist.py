@@ -182,6 +182,14 @@ def test_an_idle_claim_returns_and_a_lively_one_stays(db, three, scheduler):
     assert item(db, uid_of(2), three)["claimed_by"] == "bob"
 
 
+def test_an_idle_claim_that_waited_too_long_comes_back_at_the_limit_at_once(db, three, scheduler):
+    do(db, actions.claim, uid_of(1), "ada", three)
+    later = three + 300 * MINUTE
+    scheduler(later).beat()
+    back = item(db, uid_of(1), later)
+    assert (back["status"], back["advance_minutes"]) == ("waiting", 240)
+
+
 def test_only_one_scheduler_works_and_another_takes_over(db, now):
     arrive(db, 1, now)
     moment = [now + 300 * MINUTE]

@@ -95,10 +95,11 @@ class Scheduler:
             ):
                 return
             policy = policies.active(session)
+            # Idle claims first: what comes back may itself have waited too long, or be overdue.
             changed = (
-                age_out(session, policy, now)
+                return_idle(session, now, self._claim_idle)
+                + age_out(session, policy, now)
                 + watch_due(session, policy, now)
-                + return_idle(session, now, self._claim_idle)
                 + correct(session, policy, now)
             )
         if changed:
