@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from triage.errors import ConfigurationError, DataError, ModelRefused, TrainingFailed
+from triage.learn import checkpoint
 from triage.learn import train as training
 from triage.learn import training as steps
 from triage.learn.checkpoint import read_place, read_tensors, write_tensors
@@ -190,6 +191,51 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_tensors(target)["a"].tolist() == [1, 1, 1]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_keeps_the_last_checkpoint(
+    make_set, make_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 0.0)
+    limits, real, saved = resource.getrlimit(resource.RLIMIT_FSIZE), checkpoint.save, []
+
+    def save(*given):
+        if saved:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+        saved.append(1)
+        real(*given)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    try:
+        with pytest.raises(
+            TrainingFailed, match=r"checkpoint\.safetensors can't be written .* free some room"
+        ):
+            training.train(
+                make_recipe(), make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache"
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_place(folder / "checkpoint.safetensors").step == 1
+    assert not [file for file in folder.iterdir() if file.name.startswith(".")]
+    assert json.loads((folder / "run.json").read_text())["state"] == "failed"
+
+
+def test_a_pickle_in_the_place_of_the_checkpoint_is_refused(make_set, make_recipe, tmp_path):
+    data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    folder = training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
+    torch.save({"place": "{}"}, folder / "checkpoint.safetensors")
+    with pytest.raises(ModelRefused, match=r"checkpoint\.safetensors is no checkpoint of a training"):
+        training.train(_short(make_recipe), data, runs, resume=True, device="cpu", cache=cache)
+
+
+def test_a_pickle_as_teacher_is_refused(make_set, make_recipe, tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "teacher.pt")
+    recipe = _short(
+        make_recipe, extra='[distil]\nteacher = "teacher.pt"\narchitecture = "densenet121"\nsize = 32'
+    )
+    with pytest.raises(ModelRefused, match=r"teacher\.pt is no safetensors file .* pickles are never"):
+        training.train(recipe, make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
 
 
 def test_an_unknown_device_is_a_sentence():
