@@ -13,7 +13,6 @@ from sqlalchemy import (
     Table,
     bindparam,
     func,
-    insert,
     literal_column,
     select,
     tuple_,
@@ -27,14 +26,17 @@ from triage.domain.priority import Ground, Inputs, Key, Pin, Ranking, Standing, 
 from triage.errors import Conflict
 from triage.store import assessments, orders, studies
 from triage.store.database import announce
+from triage.store.prepared import Insert, Prepared
 from triage.store.studies import Head
 from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Study
 from triage.store.types import from_micros, to_micros
 
 _ENTRY = cast("Table", Entry.__table__)
-_CREATE, _RECORD = insert(_ENTRY), insert(cast("Table", EntryEvent.__table__))
-_STATES = select(_ENTRY.c.study_id, _ENTRY.c.state).where(
-    _ENTRY.c.study_id.in_(bindparam("ids", expanding=True))
+_CREATE, _RECORD = Insert(_ENTRY), Insert(cast("Table", EntryEvent.__table__))
+_STATE = Prepared(
+    lambda _: select(_ENTRY.c.state).where(
+        _ENTRY.c.study_id == bindparam("which", type_=_ENTRY.c.study_id.type)
+    )
 )
 #: What an event keeps of the entry as it is after it.
 _KEPT = (
@@ -132,51 +134,38 @@ def _standing(entry: Entry | Row[Any], grounds: Iterable[Any]) -> Standing:
     )
 
 
-def create_all(
-    session: Session, arrived: Sequence[tuple[Head, datetime]], policy: Policy, now: datetime, cause: str
+def place_new(
+    session: Session, head: Head, arrived_at: datetime, policy: Policy, now: datetime, cause: str
 ) -> None:
-    """Give studies their places in the list by the arrival of their first images, before any assessment."""
-    if not arrived:
-        return
+    """Give a study its place in the list; called with its first image, before anything is assessed."""
     # Nothing can have been said of a study before it has a place, so only the orders are asked.
-    urgent = orders.urgencies(session, [head for head, _ in arrived])
-    rows = [
-        {
-            "study_id": head.id,
-            "study_uid": head.study_uid,
-            "arrived_at": at,
-            "state": EntryState.WAITING,
-            **columns(Inputs(head.study_uid, at, urgent[head.id]), None, policy),
-        }
-        for head, at in arrived
-    ]
-    events = [
-        {
-            "at": now,
-            "verb": "arrived",
-            "cause": cause,
-            **{name: row[name] for name in _KEPT if name in row},
-        }
-        for row in rows
-    ]
-    connection = session.connection()
-    connection.execute(_CREATE, rows)
-    connection.execute(_RECORD, events)
+    inputs = Inputs(head.study_uid, arrived_at, orders.urgency_of_head(session, head))
+    row = {
+        "study_id": head.id,
+        "study_uid": head.study_uid,
+        "arrived_at": arrived_at,
+        "state": EntryState.WAITING,
+        **columns(inputs, None, policy),
+    }
+    _CREATE.add(session, [row])
+    said = {name: row[name] for name in _KEPT if name in row}
+    _RECORD.add(session, [{"at": now, "verb": "arrived", "cause": cause, **said}])
     announce(session, "list")
 
 
 def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:
-    """Give one study its place in the list; see `create_all`."""
+    """Give a study its place in the list; see `place_new`."""
     session.flush()
-    head = studies.heads(session, [study.study_uid])[study.study_uid]
-    create_all(session, [(head, study.arrived_at)], policy, now, cause)
+    head = studies.head(session, study.study_uid)
+    assert head is not None
+    place_new(session, head, study.arrived_at, policy, now, cause)
     return session.get_one(Entry, study.id)
 
 
-def states(session: Session, study_ids: Sequence[int]) -> dict[int, EntryState]:
-    """Return the states of those of the studies that have a place."""
-    rows = session.connection().execute(_STATES, {"ids": list(study_ids)})
-    return {row.study_id: row.state for row in rows}
+def state_of(session: Session, study_id: int) -> EntryState | None:
+    """Return the state of a study's place in the list, or None where it has none."""
+    rows = _STATE.ask(session, {"which": study_id})
+    return EntryState(rows[0][0]) if rows else None
 
 
 def rerank(

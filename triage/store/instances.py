@@ -2,54 +2,49 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Row, Table, and_, bindparam, exists, or_, select, update
+from sqlalchemy import Table, and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from triage.domain.result import ResultState
 from triage.domain.study import StudyState
+from triage.store.prepared import Insert, Prepared
 from triage.store.tables import Entry, FilmAssessmentRow, Instance, Result, Study
-from triage.store.upsert import insert_new
 
 _INSTANCE = cast("Table", Instance.__table__)
-_COPIES = (
-    select(
-        _INSTANCE.c.id,
-        _INSTANCE.c.sop_instance_uid,
-        _INSTANCE.c.study_id,
-        _INSTANCE.c.study_uid,
-        _INSTANCE.c.digest,
-        _INSTANCE.c.path,
+_CREATE = Insert(_INSTANCE, unique=("sop_instance_uid", "digest"), returning="id")
+
+
+class Copy(NamedTuple):
+    """One of the byte strings that came under a SOP Instance UID."""
+
+    id: int
+    study_id: int | None
+    study_uid: str
+    digest: str
+    path: str
+
+
+_COPIES = Prepared(
+    lambda _: (
+        select(*(_INSTANCE.c[name] for name in Copy._fields))
+        .where(_INSTANCE.c.sop_instance_uid == bindparam("uid", type_=_INSTANCE.c.sop_instance_uid.type))
+        .order_by(_INSTANCE.c.id)
     )
-    .where(_INSTANCE.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
-    .order_by(_INSTANCE.c.id)
 )
 
 
-def copies(
-    session: Session, sop_instance_uids: Collection[str]
-) -> Mapping[str, Sequence[Row[*tuple[Any, ...]]]]:
-    """Return what is kept under these UIDs (`id`, `study_uid`, `digest`, `path`), oldest first."""
-    found: defaultdict[str, list[Row[*tuple[Any, ...]]]] = defaultdict(list)
-    for row in session.connection().execute(_COPIES, {"uids": list(sop_instance_uids)}):
-        found[row.sop_instance_uid].append(row)
-    return found
+def copies(session: Session, sop_instance_uid: str) -> list[Copy]:
+    """Return what is kept under a UID, oldest first."""
+    return [Copy(*row) for row in _COPIES.ask(session, {"uid": sop_instance_uid})]
 
 
-def add_all(session: Session, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Insert objects, no two under one UID, and return their ids by SOP Instance UID.
-
-    An object whose very bytes another process wrote down meanwhile is not among them.
-    """
-    if not rows:
-        return {}
-    unique = ("sop_instance_uid", "digest")
-    made = insert_new(session, _INSTANCE, rows, unique=unique, returning=("id", "sop_instance_uid"))
-    return {row.sop_instance_uid: row.id for row in made}
+def add(session: Session, row: Mapping[str, Any]) -> int | None:
+    """Insert an object and return its id, or None where another process wrote its very bytes down."""
+    return cast("int | None", _CREATE.new(session, row))
 
 
 def mark_conflict(session: Session, ids: Sequence[int], superseded: Sequence[int]) -> None:

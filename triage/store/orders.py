@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Table, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from triage.domain.priority import Urgency
+from triage.store.prepared import Prepared
 from triage.store.studies import Head
 from triage.store.tables import Order, Study
 
 _ORDER = cast("Table", Order.__table__)
-_NAMING_ANY = select(_ORDER).where(
-    or_(
-        _ORDER.c.study_uid.in_(bindparam("uids", expanding=True)),
-        _ORDER.c.accession_number.in_(bindparam("accessions", expanding=True)),
-    ),
-    ~_ORDER.c.cancelled,
+
+
+class Word(NamedTuple):
+    """What an order says of the urgency of a study, and of whom it speaks."""
+
+    id: int
+    received_at: int
+    urgency: str
+    patient_id: str
+    patient_id_issuer: str
+    patient_birth_date: str
+
+
+_WORDS = Prepared(
+    lambda _: select(*(_ORDER.c[name] for name in Word._fields)).where(
+        or_(
+            _ORDER.c.study_uid == bindparam("uid", type_=_ORDER.c.study_uid.type),
+            _ORDER.c.accession_number == bindparam("accession", type_=_ORDER.c.accession_number.type),
+        ),
+        ~_ORDER.c.cancelled,
+    )
 )
 
 
@@ -33,7 +49,7 @@ def for_study(session: Session, study: Study) -> Sequence[Order]:
     return [order for order in session.scalars(query) if not contradicts(order, study)]
 
 
-def contradicts(order: Order | Row[Any], study: Study | Head) -> bool:
+def contradicts(order: Order | Word, study: Study | Head) -> bool:
     """Return whether order and study name different patients: such an order must not move the study.
 
     Only values that both have can contradict each other; issuers are compared where both are known.
@@ -87,25 +103,15 @@ def urgency(session: Session, study: Study) -> Urgency:
     return urgency_of(study, for_study(session, study))
 
 
-def urgencies(session: Session, heads: Sequence[Head]) -> dict[int, Urgency]:
-    """Return `urgency` of several studies by their ids, with one look at the orders."""
-    accessions = {head.accession_number for head in heads} - {""}
-    found = (
-        session.connection()
-        .execute(_NAMING_ANY, {"uids": [head.study_uid for head in heads], "accessions": list(accessions)})
-        .all()
-    )
-    return {head.id: urgency_of(head, [order for order in found if _names(order, head)]) for head in heads}
+def urgency_of_head(session: Session, head: Head) -> Urgency:
+    """Return `urgency` of a study of which only the head is known."""
+    rows = _WORDS.ask(session, {"uid": head.study_uid, "accession": head.accession_number or None})
+    said = [word for word in (Word(*row) for row in rows) if not contradicts(word, head)]
+    newest = max(said, key=lambda word: (word.received_at, word.id), default=None)
+    return head.object_urgency if newest is None else Urgency(newest.urgency)
 
 
-def _names(order: Row[Any], head: Head) -> bool:
-    same = order.study_uid == head.study_uid
-    if head.accession_number:
-        same = same or order.accession_number == head.accession_number
-    return same and not contradicts(order, head)
-
-
-def urgency_of(study: Study | Head, orders: Sequence[Order | Row[Any]]) -> Urgency:
+def urgency_of(study: Study, orders: Sequence[Order]) -> Urgency:
     """Return the word of the newest of these orders, else the object's own."""
     newest = max(orders, key=lambda order: (order.received_at, order.id), default=None)
     return study.object_urgency if newest is None else newest.urgency

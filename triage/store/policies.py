@@ -5,31 +5,37 @@ from __future__ import annotations
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, func, select
 from sqlalchemy.orm import Session
 
 from triage.domain.policy import Policy
 from triage.store.database import announce
+from triage.store.prepared import Prepared
 from triage.store.tables import PolicyRow
 
 #: The policy that was read last, by name and digest: it is asked for with every film.
 _read: dict[tuple[str, str], Policy] = {}
 _BUILT_IN = Policy()
 _POLICY = cast("Table", PolicyRow.__table__)
-_NEWEST = select(_POLICY.c.id, _POLICY.c.version, _POLICY.c.digest).order_by(_POLICY.c.id.desc()).limit(1)
+_NEWEST = Prepared(
+    lambda _: select(_POLICY.c.id, _POLICY.c.version, _POLICY.c.digest).where(
+        _POLICY.c.id == select(func.max(_POLICY.c.id)).scalar_subquery()
+    )
+)
 
 
 def active(session: Session) -> Policy:
     """Return the policy in force; the built-in default before any was activated."""
-    newest = session.connection().execute(_NEWEST).first()
-    if newest is None:
+    newest = _NEWEST.ask(session, {})
+    if not newest:
         return _BUILT_IN
-    known = _read.get((newest.version, newest.digest))
+    number, version, digest = newest[0]
+    known = _read.get((version, digest))
     if known is None:
-        content = session.scalar(select(PolicyRow.content).where(PolicyRow.id == newest.id))
+        content = session.scalar(select(PolicyRow.content).where(PolicyRow.id == number))
         known = Policy.from_mapping(content or {})
         _read.clear()
-        _read[newest.version, newest.digest] = known
+        _read[version, digest] = known
     return known
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from triage.domain.header import Header
@@ -15,8 +15,8 @@ from triage.domain.priority import Urgency, urgency_of_word
 from triage.domain.study import STUDY, CompletedBy, StudyState, StudyStep
 from triage.errors import Conflict, UnknownStudy
 from triage.store.database import announce
+from triage.store.prepared import Insert, Prepared
 from triage.store.tables import Study, StudyEvent
-from triage.store.upsert import insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,22 @@ class Head:
     version: int
 
 
-# Written once: the intake runs these for every object, and to build a statement costs more than to run it.
-_STUDY, _EVENT = cast("Table", Study.__table__), cast("Table", StudyEvent.__table__)
-_HEADS = select(*(_STUDY.c[field.name] for field in fields(Head))).where(
-    _STUDY.c.study_uid.in_(bindparam("uids", expanding=True))
+_STUDY = cast("Table", Study.__table__)
+_HEAD_COLUMNS = tuple(field.name for field in fields(Head))
+_HEAD = Prepared(
+    lambda _: select(*(_STUDY.c[name] for name in _HEAD_COLUMNS)).where(
+        _STUDY.c.study_uid == bindparam("uid", type_=_STUDY.c.study_uid.type)
+    )
 )
-_TOUCH = update(_STUDY).where(_STUDY.c.id == bindparam("which")).values(last_instance_at=bindparam("at"))
-_RECORD = insert(_EVENT)
+_CREATE = Insert(_STUDY, unique=("study_uid",), returning="id")
+_TOUCH = Prepared(
+    lambda _: (
+        update(_STUDY)
+        .where(_STUDY.c.id == bindparam("which", type_=_STUDY.c.id.type))
+        .values(last_instance_at=bindparam("at", type_=_STUDY.c.last_instance_at.type))
+    )
+)
+_RECORD = Insert(cast("Table", StudyEvent.__table__))
 
 
 def by_uid(session: Session, study_uid: str) -> Study:
@@ -60,33 +69,28 @@ def find(session: Session, study_uid: str) -> Study | None:
     return session.scalars(select(Study).where(Study.study_uid == study_uid)).first()
 
 
-def heads(session: Session, study_uids: Collection[str]) -> dict[str, Head]:
-    """Return what is known of those of the studies that are here, by UID."""
-    rows = session.connection().execute(_HEADS, {"uids": list(study_uids)})
-    return {row.study_uid: Head(*row) for row in rows}
+def head(session: Session, study_uid: str) -> Head | None:
+    """Return what is known of a study, or None."""
+    rows = _HEAD.ask(session, {"uid": study_uid})
+    return _head(rows[0]) if rows else None
 
 
-def create_all(session: Session, first: Sequence[tuple[Header, str, datetime]]) -> dict[str, Head]:
-    """Make studies, each from its first image, sender and time of arrival, and return them by UID.
+def _head(row: Sequence[Any]) -> Head:
+    said = dict(zip(_HEAD_COLUMNS, row, strict=True))
+    said["object_urgency"] = Urgency(said["object_urgency"])
+    said["state"] = StudyState(said["state"])
+    return Head(**said)
 
-    A study that another process made meanwhile is not among them.
-    """
-    if not first:
-        return {}
-    rows = [_first_row(header, sender, now) for header, sender, now in first]
-    made = {
-        row.study_uid: row.id
-        for row in insert_new(session, _STUDY, rows, unique=("study_uid",), returning=("id", "study_uid"))
-    }
-    created = {row["study_uid"]: row for row in rows if row["study_uid"] in made}
-    if created:
-        events = [
-            _event(made[uid], "arrive", "", StudyState.RECEIVING, 1, row["arrived_at"], "first image")
-            for uid, row in created.items()
-        ]
-        session.connection().execute(_RECORD, events)
-    names = [field.name for field in fields(Head)][1:]
-    return {uid: Head(made[uid], *(row[name] for name in names)) for uid, row in created.items()}
+
+def create_head(session: Session, header: Header, *, sender: str, now: datetime) -> Head | None:
+    """Make a study from its first image, or return None where another process did so meanwhile."""
+    row = _first_row(header, sender, now)
+    made = _CREATE.new(session, row)
+    if made is None:
+        return None
+    first = _event(made, "arrive", "", StudyState.RECEIVING, 1, now, "first image")
+    _RECORD.add(session, [first])
+    return Head(id=made, **{name: row[name] for name in _HEAD_COLUMNS if name != "id"})
 
 
 def _first_row(header: Header, sender: str, now: datetime) -> dict[str, Any]:
@@ -114,14 +118,16 @@ def _first_row(header: Header, sender: str, now: datetime) -> dict[str, Any]:
 
 def create(session: Session, header: Header, *, sender: str, now: datetime) -> Study:
     """Make a study from its first acknowledged image; its arrival never changes afterwards."""
-    head = create_all(session, [(header, sender, now)])[header.study_uid]
-    return session.get_one(Study, head.id)
+    made = create_head(session, header, sender=sender, now=now)
+    if made is None:
+        msg = "The study is here already."
+        raise Conflict(msg)
+    return session.get_one(Study, made.id)
 
 
-def touch(session: Session, last: Mapping[int, datetime]) -> None:
-    """Note when the newest object of each study came."""
-    if last:
-        session.connection().execute(_TOUCH, [{"which": key, "at": at} for key, at in last.items()])
+def touch(session: Session, study_id: int, now: datetime) -> None:
+    """Note that an object of a study came just now."""
+    _TOUCH.run(session, [{"which": study_id, "at": now}])
 
 
 def fill(session: Session, study_id: int, facts: Mapping[str, Any]) -> None:

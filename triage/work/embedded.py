@@ -16,7 +16,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
+    literal_column,
     or_,
     select,
     update,
@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from triage.store.database import Database, announce
+from triage.store.prepared import Prepared
 from triage.store.tables import Job
 from triage.store.types import UtcDateTime
 from triage.work.queue import Stage, TakenJob
@@ -36,18 +37,19 @@ _COLUMNS = ("stage", "job_key", "payload", "run_at", "created_at", "attempts", "
 _WAITING = exists().where(
     _JOB.c.stage == bindparam("stage"), _JOB.c.job_key == bindparam("key"), _JOB.c.leased_until.is_(None)
 )
-#: Written once: to build it for every film costs more than to run it.
-_PUT = insert(_JOB).from_select(
-    _COLUMNS,
-    select(
-        bindparam("stage", type_=String),
-        bindparam("key", type_=String),
-        bindparam("payload", type_=JSON),
-        bindparam("run_at", type_=UtcDateTime),
-        bindparam("run_at", type_=UtcDateTime),
-        literal(0),
-        literal(""),
-    ).where(~_WAITING),
+_PUT = Prepared(
+    lambda _: insert(_JOB).from_select(
+        _COLUMNS,
+        select(
+            bindparam("stage", type_=String),
+            bindparam("key", type_=String),
+            bindparam("payload", type_=JSON),
+            bindparam("run_at", type_=UtcDateTime),
+            bindparam("run_at", type_=UtcDateTime),
+            literal_column("0"),
+            literal_column("''"),
+        ).where(~_WAITING),
+    )
 )
 
 
@@ -68,7 +70,7 @@ class EmbeddedQueue:
     ) -> None:
         """See `Queue.put`. A job that is being worked on does not swallow a new one."""
         values = {"stage": stage.value, "key": key, "payload": dict(payload), "run_at": run_at}
-        session.connection().execute(_PUT, values)
+        _PUT.run(session, [values])
         announce(session, f"job:{stage.value}")
 
     def take(self, stage: Stage, now: datetime) -> TakenJob | None:
