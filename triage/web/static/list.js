@@ -7,8 +7,8 @@ import { tick } from "./time.js";
 const rows = document.getElementById("rows");
 const settleButton = document.getElementById("settle");
 
-let running = false;
-let again = false;
+let running = null; // the refresh that is on its way
+let queued = null; // the one that follows it
 let settling = false; // asked for, also while a refresh is on its way
 
 export const list = rows;
@@ -101,31 +101,38 @@ function renew(row, fresh) {
   if (current) row.setAttribute("aria-current", current);
 }
 
-/** Read the list again; `settle` puts newcomers in their place. Refreshes never overlap. */
-export async function refresh({ settle = false } = {}) {
-  if (!rows) return;
-  settling ||= settle;
-  if (running) {
-    again = true;
-    return;
-  }
-  running = true;
+async function once() {
   try {
     const text = await fragment(rows.dataset.live, "rows");
+    const shown = new Map(all().map((row) => [row.dataset.uid, { ...row.dataset }]));
     replace(text, settling ? 0 : Number(rows.dataset.freeze));
     settling = false;
     worked();
     tick();
-    document.dispatchEvent(new CustomEvent("triage:renewed"));
+    document.dispatchEvent(new CustomEvent("triage:renewed", { detail: { shown } }));
   } catch (error) {
     failed(error.message);
-  } finally {
-    running = false;
-    if (again) {
-      again = false;
-      refresh();
-    }
   }
+}
+
+function begin() {
+  running = once().finally(() => { running = null; });
+  return running;
+}
+
+/**
+ * Read the list again; `settle` puts newcomers in their place. Refreshes never overlap; the promise is kept
+ * when a refresh that began after the call has ended, so its caller sees what it did itself.
+ */
+export function refresh({ settle = false } = {}) {
+  if (!rows) return Promise.resolve();
+  settling ||= settle;
+  if (!running) return begin();
+  queued ??= running.then(() => {
+    queued = null;
+    return begin();
+  });
+  return queued;
 }
 
 settleButton?.addEventListener("click", () => refresh({ settle: true }));

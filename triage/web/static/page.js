@@ -12,12 +12,17 @@ setServiceTime(document.body.dataset.now);
 
 const mayRead = document.body.dataset.mayRead === "yes";
 let selected = null; // Study Instance UID
+const leaving = new Set(); // what the reader's own hand is about to take off this list
+let gone = null; // {study, at}: the chosen study that others took off the list
+// A key that was meant for a study which has just gone must not fall on the one that took its place.
+const MEANT = 1000; // milliseconds
 
 function rowOf(uid) {
   return list.all().find((row) => row.dataset.uid === uid) ?? null;
 }
 
 function subject() {
+  if (gone && Date.now() - gone.at < MEANT) return gone.study;
   const element = rowOf(selected) ?? panel.article();
   if (!element) return null;
   const { uid, etag, status } = element.dataset;
@@ -29,6 +34,7 @@ function select(row, { focus = true } = {}) {
   if (!row) return;
   row.setAttribute("aria-current", "true");
   selected = row.dataset.uid;
+  gone = null;
   if (focus) row.querySelector(".pick").focus();
   row.scrollIntoView({ block: "nearest" });
   panel.show(selected);
@@ -46,8 +52,7 @@ async function act(verb, body, said) {
   const study = subject();
   if (!study) return tell("Choose a study first: j and k move.", true);
   if (!mayRead) return tell("Your role may look, but not change the list.", true);
-  const rows = list.all();
-  const index = rows.findIndex((row) => row.dataset.uid === study.uid);
+  leaving.add(study.uid);
   try {
     await post(`/api/v1/studies/${study.uid}/${verb}`, body, verb === "feedback" ? "" : study.etag);
     tell(said);
@@ -55,11 +60,8 @@ async function act(verb, body, said) {
     tell(error.message, true);
   }
   await list.refresh();
+  leaving.delete(study.uid);
   panel.renew(study.uid);
-  if (index >= 0 && !rowOf(study.uid)) {
-    const left = list.all();
-    if (left.length) select(left[Math.min(index, left.length - 1)]);
-  }
 }
 
 const claim = () => act("claim", null, "Claimed: it is yours until you release it or it is done.");
@@ -109,11 +111,26 @@ document.addEventListener("focusin", (event) => {
   if (row && row.dataset.uid !== selected) select(row, { focus: false });
 });
 
-document.addEventListener("triage:renewed", () => {
+/** Choose the row at the place of the chosen one, which was among the rows `shown` and has left the list. */
+function succeed(shown) {
+  const uids = [...shown.keys()];
+  const place = uids.indexOf(selected);
+  if (place < 0) return;
+  const study = shown.get(selected);
+  const next = uids.slice(place + 1).map(rowOf).find(Boolean) ?? list.all().at(-1) ?? null;
+  const byOthers = !leaving.has(selected);
+  const busy = document.querySelector("dialog[open]") || document.activeElement.matches("input, textarea, select");
+  selected = null;
+  select(next, { focus: !busy });
+  gone = byOthers ? { study, at: Date.now() } : null;
+}
+
+document.addEventListener("triage:renewed", (event) => {
   const row = rowOf(selected);
-  if (row) row.setAttribute("aria-current", "true");
+  if (!row) return succeed(event.detail.shown);
+  row.setAttribute("aria-current", "true");
   const shown = panel.article();
-  if (shown && row && shown.dataset.uid === selected && shown.dataset.etag !== row.dataset.etag) panel.renew(selected);
+  if (shown && shown.dataset.uid === selected && shown.dataset.etag !== row.dataset.etag) panel.renew(selected);
 });
 
 document.getElementById("logout")?.addEventListener("click", async () => {
