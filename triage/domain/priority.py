@@ -266,13 +266,18 @@ def rank(inputs: Inputs, policy: Policy) -> Ranking:
 
 def place(standing: Standing, policy: Policy) -> Ranking:
     """Return the place that `rank` gives, from what is kept with the entry: no film is looked at again."""
+    key, advance, due_at = spot(standing, policy)
+    return Ranking(key, advance, _terms(standing, policy), due_at)
+
+
+def spot(standing: Standing, policy: Policy) -> tuple[Key, timedelta, datetime]:
+    """Return key, advance and due time of `place`, without the explanation."""
     shares = [(ground.name, ground.share) for ground in standing.grounds]
     pins = [pin.minutes for pin in standing.pins]
     advance = timedelta(microseconds=advance_micros(shares, pins, standing.aged_out, policy))
     band = STAT_BAND if standing.urgency is Urgency.STAT else ROUTINE_BAND
     key = Key(band, standing.arrived_at - advance, standing.arrived_at, standing.study_uid)
-    due_at = standing.arrived_at + timedelta(minutes=policy.due[standing.due])
-    return Ranking(key, advance, _terms(standing, policy), due_at)
+    return key, advance, standing.arrived_at + timedelta(minutes=policy.due[standing.due])
 
 
 def order(rankings: Sequence[Ranking]) -> list[Ranking]:

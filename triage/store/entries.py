@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from triage.domain.entry import ENTRY, EntryState, EntryStep
 from triage.domain.policy import Policy
-from triage.domain.priority import Ground, Inputs, Key, Pin, Ranking, Standing, place, standing_of
+from triage.domain.priority import Ground, Inputs, Key, Pin, Ranking, Standing, place, spot, standing_of
 from triage.errors import Conflict
 from triage.store import assessments, orders, studies
 from triage.store.database import announce
@@ -78,13 +78,13 @@ def inputs_of(session: Session, study: Study, entry: Entry | None) -> tuple[Inpu
 def columns(inputs: Inputs, film: FilmAssessmentRow | None, policy: Policy) -> dict[str, Any]:
     """Return what a ranking writes into an entry's row: the key, and what the key was made of."""
     standing = standing_of(inputs)
-    ranking = place(standing, policy)
+    key, advance, due_at = spot(standing, policy)
     return {
-        "band": ranking.key.band,
-        "effective_at": ranking.key.effective_at,
-        "due_at": ranking.due_at,
+        "band": key.band,
+        "effective_at": key.effective_at,
+        "due_at": due_at,
         "urgency": inputs.urgency,
-        "advance_micros": ranking.advance // timedelta(microseconds=1),
+        "advance_micros": advance // timedelta(microseconds=1),
         "standing": {"due": standing.due, "grounds": [[g.name, g.said, g.share] for g in standing.grounds]},
         "answer": _answer(film),
         "policy": policy.version,

@@ -77,12 +77,22 @@ class Prepared:
         return rows
 
     def _open(self, session: Session) -> tuple[Any, _Compiled]:
-        connection = session.connection()
-        dialect = connection.dialect
+        driver, dialect = _driver(session)
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = _compile(self._write(dialect.name), dialect)
-        return connection.connection.cursor(), compiled
+        return driver.cursor(), compiled
+
+
+def _driver(session: Session) -> tuple[Any, Dialect]:
+    """Return the driver's connection of the session's transaction, looked up once for each."""
+    transaction = session.get_transaction()
+    known = session.info.get("driver")
+    if known is None or known[0] is not transaction or transaction is None:
+        connection = session.connection()
+        known = (session.get_transaction(), connection.connection, connection.dialect)
+        session.info["driver"] = known
+    return known[1], known[2]
 
 
 def _compile(statement: Executable, dialect: Dialect) -> _Compiled:
@@ -104,7 +114,17 @@ class Insert(Prepared):
     def __init__(self, table: Table, *, unique: Sequence[str] = (), returning: str = "") -> None:
         """Write the statement for every column but a key that the database counts."""
         self._columns = [column for column in table.columns if column is not table.autoincrement_column]
-        self._defaults: dict[str, Any] = {column.key: column.default for column in self._columns}
+        defaults: dict[str, Any] = {column.key: column.default for column in self._columns}
+        self._plain = {
+            key: default.arg if default is not None else None
+            for key, default in defaults.items()
+            if default is None or default.is_scalar
+        }
+        self._made = {
+            key: default.arg
+            for key, default in defaults.items()
+            if default is not None and default.is_callable
+        }
 
         def write(dialect: str) -> Executable:
             values = {column.key: bindparam(column.key, type_=column.type) for column in self._columns}
@@ -125,12 +145,5 @@ class Insert(Prepared):
         return found[0][0] if found else None
 
     def _whole(self, row: Values) -> Values:
-        whole = {}
-        for key, default in self._defaults.items():
-            if key in row:
-                whole[key] = row[key]
-            elif default is None:
-                whole[key] = None
-            else:
-                whole[key] = default.arg(None) if default.is_callable else default.arg
-        return whole
+        made = {key: make(None) for key, make in self._made.items() if key not in row}
+        return {**self._plain, **made, **row}
