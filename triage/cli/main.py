@@ -22,6 +22,7 @@ from triage.cli import (
     results,
     send,
     serve,
+    simulate,
     worklist,
 )
 from triage.errors import TriageError
@@ -43,6 +44,7 @@ for _module in (
     learn,
     evaluate,
     policy,
+    simulate,
     feedback,
     database,
     accounts,
