@@ -42,6 +42,7 @@ MAX_PDU = 1 << 20
 #: Connections beyond the allowed associations that live long enough to be told why they are rejected.
 _SPARE_SEATS = 32
 _POLL = 0.1  # seconds until the accepting thread notices that it is to stop
+_ENDING = 10.0  # seconds for an association to finish the object that it has all of
 _NOBODYS = "1.2.840.10008.0"
 _COMMENT = 64  # characters of Error Comment (0000,0902)
 
@@ -208,10 +209,14 @@ class Listener:
 
     def stop(self) -> None:
         """Accept nothing more and end what is open; everything acknowledged stays received."""
+        ending = []
         for server in self._servers:
             server.shutdown()
-            for assoc in list(getattr(server, "live", ())):
-                assoc.cut()
+            ending += list(getattr(server, "live", ()))
+        for assoc in ending:
+            assoc.cut()
+        for assoc in ending:
+            assoc.join(_ENDING)
         self._ae.shutdown()
         self._servers.clear()
 

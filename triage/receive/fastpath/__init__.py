@@ -3,7 +3,8 @@
 As it comes, pynetdicom copies each byte of an object about six times and wakes two threads of every
 association a thousand times a second. Here the thread that owns the socket writes the fragments of a C-STORE
 straight into the spool and answers by itself; whatever else comes over the association (negotiation, C-ECHO,
-N-SET, release, abort) goes through pynetdicom's own code. Both threads wait for events instead of polling.
+N-SET, release, abort) goes through pynetdicom's own code, on that same thread. It waits for events instead of
+polling.
 
 `available` says whether this pynetdicom is one that this module was written for; if not, the listener uses
 the ordinary path. The same protocol tests run over both.

@@ -13,9 +13,10 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from triage.receive.fastpath.parts import Announcing, Hooks, failed
+from triage.receive.fastpath.parts import Hooks, failed
 from triage.receive.fastpath.upper import FastDul
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,10 @@ class _Socket(AssociationSocket):
 
 
 class FastAssociation(Association):
-    """An acceptor whose two threads sleep while nothing happens."""
+    """An acceptor with one thread, which sleeps while nothing happens.
+
+    pynetdicom has two, and wakes one by the other four times for each association.
+    """
 
     dul: FastDul
 
@@ -51,42 +55,67 @@ class FastAssociation(Association):
         super().__init__(server.ae, MODE_ACCEPTOR)
         self._server = server
         self.dul = FastDul(self, server.hooks)
-        self.dimse.msg_queue = Announcing(self.dul.activity.set)
+        self._asked = False
         # The timers belong to the new upper layer.
         self.acse_timeout, self.dimse_timeout = server.ae.acse_timeout, server.ae.dimse_timeout
         self.network_timeout = server.ae.network_timeout
 
     def kill(self) -> None:
-        """End both threads."""
+        """End soon: as soon as what is to be sent is sent, and the connection is closed."""
         self._kill = True
-        self.dul.activity.set()
+        self.is_established = False
+        self._is_paused = True
         self.dul.wake()
-        super().kill()
+
+    def abort(self, block: bool = True) -> None:
+        """Send an A-ABORT, and end; never blocks."""
+        super().abort(block=False)
+        self.kill()
 
     def run_reactor(self) -> None:
         """Serve until the end, then give the seat back."""
+        self.dul.begin()
         try:
-            super().run_reactor()
+            while not self.dul.over and self.dul.turn():
+                self._look()
         except Exception as error:  # noqa: BLE001 - the top of the thread: a request that breaks negotiation
             failed(error)
-            self.cut()
-            self.kill()
+            self.dul.give_up()
         finally:
+            self.dul.end()
+            if self._asked and not self.is_released:
+                # Once more does no harm; whoever counts associations must hear of every end.
+                evt.trigger(self, evt.EVT_ABORTED, {})
+            self._hang_up()
             self._seat.left(self)
 
-    def _run_reactor(self) -> None:
+    def _hang_up(self) -> None:
+        wrapped = self.dul.socket
+        if wrapped is not None and wrapped.socket is not None:
+            self._seat.shutdown_request(wrapped.socket)
+
+    def _look(self) -> None:
+        """Do what the service user has to, as pynetdicom's own loop does."""
+        if not self._asked:
+            self._negotiate()
+            return
         while not self._kill:
-            self.dul.activity.clear()
             context_id, message = self.dimse.get_msg(block=False)
-            if message is not None and context_id is not None:
-                self._serve_request(message, context_id)
-                continue
-            if self._ended():
-                self.kill()
-                return
-            timer = self.dul._idle_timer
-            limit = None if timer.timeout is None else max(timer.remaining, 0.0) + 0.01
-            self.dul.activity.wait(limit)
+            if message is None or context_id is None:
+                break
+            self._serve_request(message, context_id)
+        if not self._kill and self._ended():
+            self.kill()
+
+    def _negotiate(self) -> None:
+        request = self.dul.receive_pdu(wait=False)
+        if not isinstance(request, A_ASSOCIATE):
+            return
+        self._asked = True
+        self.requestor.primitive = request
+        evt.trigger(self, evt.EVT_REQUESTED, {})
+        if not self.is_aborted and not self.is_rejected:
+            self.acse.negotiate_association()
 
     def _ended(self) -> bool:
         """Return whether the association is over; as in pynetdicom's own loop."""
@@ -99,8 +128,6 @@ class FastAssociation(Association):
             self.dul.receive_pdu(wait=False)
             self.is_aborted, self.is_established = True, False
             evt.trigger(self, evt.EVT_ABORTED, {})
-            return True
-        if not self.dul.is_alive():
             return True
         if self.dul.idle_timer_expired():
             log.info("an idle association is aborted", extra={"event": "association_idle"})

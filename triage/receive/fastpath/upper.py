@@ -50,16 +50,17 @@ class _Transfer:
 
 
 class FastDul(DULServiceProvider):
-    """The upper layer of one association: owns the socket, waits for events, streams C-STORE itself."""
+    """The upper layer of one association: owns the socket, waits for events, streams C-STORE itself.
+
+    It has no thread of its own: its association turns it, and does the user's side between two turns.
+    """
 
     def __init__(self, assoc: Association, hooks: Hooks) -> None:
         super().__init__(assoc)
         self._hooks = hooks
-        self.activity = threading.Event()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.Lock()
         self.to_provider_queue = Announcing(self.wake)
-        self.to_user_queue = Announcing(self.activity.set)
         self._small = memoryview(bytearray(_SMALL))
         self._start = self._end = 0
         self._command = b""
@@ -80,29 +81,28 @@ class FastDul(DULServiceProvider):
         self.wake()
 
     def stop_dul(self) -> bool:
-        """End the thread if the connection is closed; return whether it ended."""
-        if self.state_machine.current_state != "Sta1":
-            return False
-        self.kill_dul()
-        if threading.current_thread() is not self:
-            self.join()
-        return True
+        """Return whether the connection is closed; the association's own thread ends then."""
+        return bool(self.state_machine.current_state == "Sta1")
 
-    def run_reactor(self) -> None:
-        """Handle events until killed; as pynetdicom's, but waiting instead of polling."""
+    @property
+    def over(self) -> bool:
+        """Whether nothing can come or go any more."""
+        return self._kill_thread or (self.stop_dul() and self.event_queue.empty())
+
+    def begin(self) -> None:
+        """Be ready for the first turn."""
         self._idle_timer.start()
         self.assoc._dul_ready.set()
-        try:
-            while not self._kill_thread and self._turn():
-                pass
-        finally:
-            self._abandon()
-            with self._wake_lock:
-                os.close(self._wake)
-                self._wake = -1
-            self.activity.set()
 
-    def _turn(self) -> bool:
+    def end(self) -> None:
+        """Forget what was on its way, and close what is open."""
+        self._abandon()
+        with self._wake_lock:
+            os.close(self._wake)
+            self._wake = -1
+
+    def turn(self) -> bool:
+        """Wait for the next event and handle it; returns whether the association goes on."""
         try:
             if self.artim_timer.expired:
                 self.event_queue.put("Evt18")
@@ -116,11 +116,12 @@ class FastDul(DULServiceProvider):
             self.state_machine.do_action(event)
         except Exception as error:  # noqa: BLE001 - the top of the thread: it ends this association only
             failed(error)
-            self._give_up()
+            self.give_up()
             return False
         return True
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """End the association for a reason of ours."""
         abort = A_ABORT_RQ()
         abort.source, abort.reason_diagnostic = 2, 0
         if self.socket is not None and self.socket.socket is not None:
@@ -128,8 +129,6 @@ class FastDul(DULServiceProvider):
         self.assoc.is_aborted, self.assoc.is_established = True, False
         self.assoc._kill = True
         self._kill_thread = True
-        # Whoever waits for a request that can't come any more must not wait for its time-out.
-        self.to_user_queue.put(None)  # type: ignore[arg-type]
         self._connection_lost()
 
     def _connection_lost(self) -> None:
@@ -138,8 +137,10 @@ class FastDul(DULServiceProvider):
             sock.close()
 
     def _wait(self) -> None:
-        """Sleep until the socket, a queue or the ARTIM timer has something to say."""
+        """Sleep until the socket, a queue or a timer has something to say."""
         if self._start < self._end or not self.to_provider_queue.empty():
+            return
+        if not self.assoc._kill and not (self.to_user_queue.empty() and self.assoc.dimse.msg_queue.empty()):
             return
         watched: list[Any] = [self._wake]
         sock = self.socket.socket if self.socket is not None else None
@@ -147,15 +148,16 @@ class FastDul(DULServiceProvider):
             if isinstance(sock, ssl.SSLSocket) and sock.pending():
                 return
             watched.append(sock)
-        limit = None
-        timer = self.artim_timer
-        if timer.timeout is not None and timer._start_time is not None and timer._end_time is None:
-            limit = max(timer.remaining, 0.0) + 0.01
+        limits = [
+            max(timer.remaining, 0.0) + 0.01
+            for timer in (self.artim_timer, self._idle_timer)
+            if timer.timeout is not None and timer._start_time is not None and timer._end_time is None
+        ]
         try:
             poller = select.poll()
             for each in watched:
                 poller.register(each, select.POLLIN)
-            poller.poll(None if limit is None else limit * 1000)
+            poller.poll(min(limits) * 1000 if limits else None)
             os.eventfd_read(self._wake)
         except BlockingIOError:
             pass
