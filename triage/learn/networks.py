@@ -1,14 +1,15 @@
-"""The networks that can be trained: those that serve, and a pretrained teacher that never does."""
+"""The networks that can be trained: those that serve, and some that stand for others' and never do."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from monai.networks import nets
 
 from triage.assess import network
 from triage.domain.finding import CLASSES
-from triage.errors import ConfigurationError
+from triage.errors import ConfigurationError, ModelRefused
 from triage.learn.checkpoint import fill, read_tensors
 from triage.learn.recipe import Recipe
 
@@ -18,6 +19,10 @@ OUTPUTS = len(CLASSES) + 1
 #: Grey is shown once where ImageNet's films had three colours, and has about twice their deviation.
 _GREY_SHARE = 0.5
 _FEATURES = 1280
+#: MONAI's, for comparison with systems that use them; here they begin at random.
+_RESIDUAL = {"resnet18": nets.resnet18, "resnet34": nets.resnet34, "resnet50": nets.resnet50}
+#: What the last layers are called in the networks that are known here.
+_HEADS = ("class_layers", "_fc", "fc")
 
 
 def build(architecture: str, *, pretrained: bool = True) -> torch.nn.Module:
@@ -30,9 +35,16 @@ def build(architecture: str, *, pretrained: bool = True) -> torch.nn.Module:
         ModelRefused: the architecture is not known.
         ConfigurationError: a teacher is asked for and its packages are not installed.
     """
-    if architecture != TEACHER:
-        return network.build(architecture, OUTPUTS)
-    return _teacher(pretrained=pretrained).eval()
+    if architecture == TEACHER:
+        return _teacher(pretrained=pretrained).eval()
+    if architecture in _RESIDUAL:
+        make = _RESIDUAL[architecture]
+        return make(spatial_dims=2, n_input_channels=1, num_classes=OUTPUTS, conv1_t_stride=2).eval()
+    if architecture not in network.architectures():
+        known = ", ".join((*network.architectures(), *_RESIDUAL, TEACHER))
+        msg = f"The architecture '{architecture}' is not known; known: {known}."
+        raise ModelRefused(msg)
+    return network.build(architecture, OUTPUTS)
 
 
 def finished(architecture: str, weights: Path) -> torch.nn.Module:
@@ -56,7 +68,7 @@ def begun(recipe: Recipe, device: torch.device) -> torch.nn.Module:
     """
     network = build(recipe.architecture)
     if recipe.dropout:
-        head = network.get_submodule("_fc" if recipe.architecture == TEACHER else "class_layers")
+        head = next(part for name, part in network.named_children() if name in _HEADS)
         # before the last layers, without parameters: the weights keep their names
         head.register_forward_pre_hook(
             lambda module, inputs: torch.nn.functional.dropout(inputs[0], recipe.dropout, module.training)

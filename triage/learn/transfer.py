@@ -13,8 +13,8 @@ from triage.learn.checkpoint import Tensors, read_tensors
 
 #: torchvision names the layers of a dense layer directly, MONAI keeps them in `layers`.
 _TORCHVISION = re.compile(r"(denselayer\d+)\.(norm1|relu1|conv1|norm2|relu2|conv2)\.")
-#: The last layers of the networks that serve, and of the teacher.
-_HEADS = ("class_layers.", "_fc.")
+#: The last layers by name: of the networks that serve, of the teacher, of a residual network.
+_HEADS = ("class_layers.", "_fc.", "fc.")
 _BLOCKS = 4
 #: The teacher's sixteen small blocks count as four.
 _SMALL_BLOCKS = 4
@@ -62,6 +62,9 @@ def block_of(name: str) -> int:
     small = re.match(r"_blocks\.(\d+)\.", name)
     if small:
         return _BLOCKS - int(small.group(1)) // _SMALL_BLOCKS
+    layer = re.match(r"layer(\d)\.", name)
+    if layer:
+        return _BLOCKS + 1 - int(layer.group(1))
     found = re.search(r"(?:denseblock|transition)(\d)\.", name)
     if found is None:
         # the normalisation or convolution behind the last block

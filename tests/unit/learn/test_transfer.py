@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from triage.assess.network import build
 from triage.errors import ModelRefused
-from triage.learn.transfer import freeze, groups, start_from
+from triage.learn import networks
+from triage.learn.transfer import block_of, freeze, groups, start_from
 
 
 @pytest.fixture
@@ -64,3 +65,20 @@ def test_earlier_blocks_learn_slower(network):
     assert [part["share"] for part in found] == [1, 0.5, 0.25, 0.125, 0.0625]
     assert sum(len(part["params"]) for part in found) == len(list(network.parameters()))
     assert found[-1]["lr"] == pytest.approx(6.25e-5)
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "resnet18", "efficientnet-lite0"])
+def test_every_network_has_a_head_and_four_blocks_and_learns_from_the_head_on(architecture):
+    if architecture == "efficientnet-lite0":
+        pytest.importorskip("efficientnet_lite_pytorch")
+    network = networks.build(architecture, pretrained=False)
+    assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
+    assert {block_of(name) for name, _ in network.named_parameters()} == {0, 1, 2, 3, 4}
+    freeze(network, "head")
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    assert [len(parameter) for parameter in learning] == [7, 7]
+
+
+def test_an_unknown_network_is_named():
+    with pytest.raises(ModelRefused, match=r"'vgg16' is not known; known: densenet121, .*efficientnet-lite0"):
+        networks.build("vgg16")
