@@ -18,12 +18,11 @@ from datetime import datetime, timedelta
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from triage.domain.study import CompletedBy, StudyState, StudyStep
+from triage.domain.study import CompletedBy, StudyState
 from triage.errors import TriageError
 from triage.receive.intake import Sender, Stored
-from triage.store import instances, studies
+from triage.store import entries, instances, studies
 from triage.store.database import Database
-from triage.store.tables import Entry, Study
 from triage.work.queue import Queue, Stage
 
 log = logging.getLogger(__name__)
@@ -268,12 +267,11 @@ class Completion:
         return len(done)
 
     def _step(self, session: Session, study_id: int, by: CompletedBy, now: datetime) -> bool:
-        study = session.get(Study, study_id)
-        if study is None or study.state is not StudyState.RECEIVING:
+        version = studies.complete(session, study_id, by, now)
+        if version is None:
             return False
-        studies.step(session, study, StudyStep.COMPLETE, now, cause=by.value, completed_by=by)
         # A study without a radiograph is kept, but nobody waits for a word on it.
-        if session.get(Entry, study_id) is not None:
-            payload = {"study_id": study_id, "version": study.version}
-            self._queue.put(session, Stage.CONCLUDE, f"{study_id}/{study.version}", payload, now)
+        if entries.state_of(session, study_id) is not None:
+            payload = {"study_id": study_id, "version": version}
+            self._queue.put(session, Stage.CONCLUDE, f"{study_id}/{version}", payload, now)
         return True
