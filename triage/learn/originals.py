@@ -28,8 +28,8 @@ class Original:
 
 
 #: As they were reported, most of them of test films of the same hospitals as the films that were learnt from;
-#: the macro F1 of three classes and the accuracies of six and of bacterial or viral are of validation films, and
-#: that of tuberculosis is what those who published the films reached.
+#: the macro F1 of three classes and the accuracies of six and of bacterial or viral are of validation films,
+#: and that of tuberculosis is what those who published the films reached.
 ORIGINALS: tuple[Original, ...] = (
     Original("kermany_binary", "kermany_pneumonia", "auroc", 0.956),
     Original("kermany_binary", "kermany_pneumonia", "accuracy", 0.903),
