@@ -2,9 +2,9 @@
 
     python benchmarks/bench_receive.py [--quick] [--json] [--rounds N]
 
-Every contender writes to the same disk. Ours and Orthanc sync each file before they answer, ours commits its
-Every contender writes to the same disk. Ours and Orthanc sync each file before they answer; ours commits
-The sender prepares whole messages beforehand, so that it costs next to nothing.
+Every contender writes to the same disk. Ours and Orthanc sync each file before they answer; ours syncs the
+folder too and commits its rows. The sender prepares whole messages
+beforehand, so that it costs next to nothing.
 """
 
 from __future__ import annotations
