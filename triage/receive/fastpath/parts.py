@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -37,14 +38,30 @@ class Hooks(Protocol):
         """Note a connection that was closed before it could ask for an association."""
 
 
-class Announcing(queue.Queue[Any]):
-    """A queue that tells somebody about each new item."""
+class Line:
+    """A queue as pynetdicom uses one, without locks: the thread that waits for it waits for a socket too.
 
-    def __init__(self, announce: Callable[[], None]) -> None:
-        super().__init__()
+    `announce` wakes that thread where another one may put something in.
+    """
+
+    def __init__(self, announce: Callable[[], None] | None = None) -> None:
+        """Hold nothing yet."""
+        self.queue: deque[Any] = deque()
         self._announce = announce
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Add an item, then tell."""
-        super().put(item, block, timeout)
-        self._announce()
+        self.queue.append(item)
+        if self._announce is not None:
+            self._announce()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return the oldest item, or raise `queue.Empty` at once: to wait here would be for ever."""
+        try:
+            return self.queue.popleft()
+        except IndexError:
+            raise queue.Empty from None
+
+    def empty(self) -> bool:
+        """Return whether nothing waits."""
+        return not self.queue

@@ -16,7 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from triage.receive.fastpath.parts import Hooks, failed
+from triage.receive.fastpath.parts import Hooks, Line, failed
 from triage.receive.fastpath.upper import FastDul
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class FastAssociation(Association):
         super().__init__(server.ae, MODE_ACCEPTOR)
         self._server = server
         self.dul = FastDul(self, server.hooks)
+        self.dimse.msg_queue = Line()  # type: ignore[assignment]
         self._asked = False
         # The timers belong to the new upper layer.
         self.acse_timeout, self.dimse_timeout = server.ae.acse_timeout, server.ae.dimse_timeout

@@ -14,11 +14,13 @@ from typing import Any
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.timer import Timer
 
 from triage.receive import wire
-from triage.receive.fastpath.parts import Announcing, Hooks, failed
+from triage.receive.fastpath.parts import Hooks, Line, failed
 from triage.receive.parse import Claim
 from triage.receive.spool import SpoolFile
 from triage.receive.verdict import Status, Verdict
@@ -56,11 +58,19 @@ class FastDul(DULServiceProvider):
     """
 
     def __init__(self, assoc: Association, hooks: Hooks) -> None:
-        super().__init__(assoc)
+        # Not pynetdicom's own: it makes a thread, and queues with three locks each.
+        self._assoc = assoc
+        self.socket = None
+        self._idle_timer, self.artim_timer = Timer(60), Timer(30)
+        self._kill_thread = False
+        self.event_queue: Any = Line()
+        self.to_user_queue: Any = Line()
+        self._recv_pdu: Any = Line()
+        self.state_machine = StateMachine(self)
         self._hooks = hooks
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.Lock()
-        self.to_provider_queue = Announcing(self.wake)
+        self.to_provider_queue: Any = Line(self.wake)
         self._small = memoryview(bytearray(_SMALL))
         self._start = self._end = 0
         self._command = b""
