@@ -222,6 +222,7 @@ class Service:
         """Return what takes objects in, by whatever channel; made once."""
         if self._intake is None:
             from triage.receive.completion import Completion
+            from triage.receive.counting import Counting, sources
             from triage.receive.intake import Intake
             from triage.receive.recovery import recover
             from triage.receive.refusals import RefusalLog
@@ -249,6 +250,10 @@ class Service:
             self._stops.append(refusals.stop)
             self._completion.start()
             self._stops.append(self._completion.stop)
+            counting = Counting(self.db, self._completion, sources(s.peer, s.listener.ae_title))
+            self._intake.on_stored(counting.stored)
+            counting.start()
+            self._stops.append(counting.stop)
             retention = Retention(self.db, spool, self.clock, timedelta(days=s.spool.keep_days))
             retention.start()
             self._stops.append(retention.stop)

@@ -81,6 +81,8 @@ class Peer(_Section):
     tls_only: bool = False
     max_object_mb: int = Field(default=0, ge=0)
     max_rate: float = Field(default=0, ge=0)
+    #: AE@HOST:PORT of the archive that knows by C-FIND how many objects a study of this sender has.
+    count_at: str = Field(default="", pattern=r"^([^@\\]{1,16}@[^@]+:[0-9]{1,5})?$")
 
     @field_validator("host")
     @classmethod
@@ -97,6 +99,7 @@ class StudySettings(_Section):
     complete_on: tuple[Literal["mpps", "ian", "count", "association_release", "quiet"], ...] = (
         "mpps",
         "ian",
+        "count",
         "association_release",
         "quiet",
     )

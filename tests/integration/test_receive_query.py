@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -13,8 +14,12 @@ from tests.peers import wait_until
 from tests.rawpeer import Object, RawPeer
 from tests.receiving import EXPLICIT_LE, an_object, receiving
 from tests.unit.receive.objects import CR
+from triage.domain.study import CompletedBy, StudyState
 from triage.errors import PeerUnreachable
+from triage.receive.admission import PeerRule
+from triage.receive.counting import Counting, sources
 from triage.receive.query import Pacs, find_studies, get_study, move_study
+from triage.settings import Peer
 
 
 @pytest.fixture
@@ -49,6 +54,38 @@ def test_an_archive_that_knows_us_moves_a_study_to_our_listener(late_orthanc, tm
         pacs = Pacs(late_orthanc.ae_title, late_orthanc.host, late_orthanc.dicom_port)
         assert move_study(pacs, "1.2.3", "TRIAGE", lambda: None).done
         wait_until(lambda: len(room.instances()) == 1, 10)
+
+
+def test_a_study_is_complete_once_as_many_objects_are_here_as_its_source_counts(filled, tmp_path):
+    asked = [(PeerRule("MODALITY"), Pacs(filled.ae_title, filled.host, filled.dicom_port))]
+    with receiving(tmp_path, quiet=60) as room:
+        counting = Counting(room.db, room.completion, asked, still=0.1)
+        room.intake.on_stored(counting.stored)
+        counting.start()
+        # The association stays open: without the count nothing would complete the study for a minute.
+        peer = RawPeer(room.address, [(CR, EXPLICIT_LE)], calling=b"MODALITY")
+        assert peer.store(an_object(1, study="1.2.31", PatientID="1.2.31"))[0] == 0
+        threading.Event().wait(1.0)
+        assert room.studies()[0].state is StudyState.RECEIVING
+        assert peer.store(an_object(2, study="1.2.31", PatientID="1.2.31"))[0] == 0
+        wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 10)
+        assert room.studies()[0].completed_by is CompletedBy.COUNT
+        peer.release()
+        counting.stop()
+
+
+def test_a_source_that_does_not_answer_completes_nothing_and_harms_nothing(tmp_path, caplog):
+    asked = sources([Peer(ae_title="RAWPEER", count_at="NOBODY@127.0.0.1:1")], "TRIAGE")
+    with receiving(tmp_path, quiet=1.5) as room:
+        counting = Counting(room.db, room.completion, asked, still=0.1)
+        room.intake.on_stored(counting.stored)
+        counting.start()
+        peer = RawPeer(room.address, [(CR, EXPLICIT_LE)])
+        assert peer.store(an_object(1))[0] == 0
+        wait_until(lambda: "could not be asked" in caplog.text, 10)
+        peer.release()
+        wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 10)
+        counting.stop()
 
 
 def test_nobody_there_is_one_sentence():

@@ -85,6 +85,11 @@ def find(session: Session, study_uid: str) -> Study | None:
     return session.scalars(select(Study).where(Study.study_uid == study_uid)).first()
 
 
+def uid_of(session: Session, study_id: int) -> str:
+    """Return the Study Instance UID, empty where there is no such study."""
+    return session.scalar(select(Study.study_uid).where(Study.id == study_id)) or ""
+
+
 def head(session: Session, study_uid: str) -> Head | None:
     """Return what is known of a study, or None."""
     rows = _HEAD.ask(session, {"uid": study_uid})
