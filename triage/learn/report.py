@@ -65,6 +65,7 @@ def page(made: Evaluation) -> str:
         _table(["row", "figure", "value", "plain baseline", "bar"], _marks(document)),
         "<h2>Any disease by group</h2>",
         _table(["group", "", "films", "normals", "figures"], _groups(document)),
+        *_asked_for(document),
         "<h2>Curves</h2>",
         _image(plots.roc(answers), "ROC curves"),
         _image(plots.reliability_plot(answers), "Reliability of any disease"),
@@ -116,6 +117,25 @@ def _groups(document: Mapping[str, Any]) -> Iterator[list[str]]:
         for value, row in values.items():
             told = [f"{name} {shown} ({span})" for name, shown, span in cells(row) if span]
             yield [group, value, str(row["n"]), str(row["normals"]), "; ".join(told)]
+
+
+def _asked_for(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what only some evaluations have: sources never seen, mirrored films, films without an answer."""
+    if "left_out" in document:
+        yield "<h2>Sources that were never seen</h2>"
+        heads = ["group", "", "films", "normals", "figures"]
+        yield _table(heads, _groups({"groups": {"source": document["left_out"]}}))
+    if "flip" in document:
+        yield "<h2>Averaged with mirrored films, on val</h2>"
+        rows = [
+            [name, figure, _number(value)]
+            for name, row in document["flip"].items()
+            for figure, value in row.items()
+        ]
+        yield _table(["answers", "figure", "value"], rows)
+    if document.get("not_evaluated"):
+        yield "<h2>Not evaluated</h2>"
+        yield _table(["reason", "films"], [[name, str(n)] for name, n in document["not_evaluated"].items()])
 
 
 def _audit(audit: Mapping[str, Any] | None) -> Iterator[str]:

@@ -68,6 +68,23 @@ def test_the_report_needs_no_other_file_and_shows_each_row(made, tmp_path):
     assert not list((tmp_path / "out").glob(".*part"))
 
 
+def test_what_was_asked_for_beyond_the_rows_is_shown(make_set, model, tmp_path):
+    made = evaluate(
+        model,
+        White(),
+        make_set(each=10),
+        cache=tmp_path / "cache",
+        border=False,
+        flip=True,
+        left_out=["south"],
+    )
+    made.document["not_evaluated"] = {"not-frontal": 3}
+    html = page(made)
+    assert "<h2>Sources that were never seen</h2>" in html
+    assert "with_mirrored" in html
+    assert "<td>not-frontal</td><td>3</td>" in html
+
+
 def test_text_from_the_data_cannot_become_markup(made):
     made.document["model"] = "<script>x</script>"
     assert "<script>x" not in page(made)
