@@ -11,8 +11,8 @@ from tests.reading_room import arrive, assess, uid_of
 from triage.domain.finding import Finding
 from triage.domain.policy import Mode, Policy
 from triage.errors import Conflict, IllegalTransition, UnknownStudy
-from triage.store import entries
-from triage.worklist import actions, history, listing, policy_change
+from triage.store import entries, studies
+from triage.worklist import actions, history, listing, policy_change, rows
 from triage.worklist.scheduler import Scheduler
 
 MINUTE = timedelta(minutes=1)
@@ -246,7 +246,7 @@ def test_a_time_is_read_in_its_zone(now, text):
 
 
 def test_the_whole_first_page_walks_the_index_and_sorts_nothing(db):
-    query = entries.in_reading_order(listing.rows_of(), 50)
+    query = entries.in_reading_order(rows.rows_of(), 50)
     text_of = str(query.compile(db.engine, compile_kwargs={"literal_binds": True}))
     with db.engine.connect() as connection:
         plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text_of}").all())
@@ -254,3 +254,29 @@ def test_the_whole_first_page_walks_the_index_and_sorts_nothing(db):
     assert "TEMP B-TREE" not in plan
     assert "SCAN imaging_order" not in plan
     assert "SCAN study" not in plan
+
+
+def test_a_place_is_counted_in_the_index_alone(db, three):
+    with db.read() as session:
+        for row in rows.read(session, entries.in_reading_order(rows.rows_of(), 10)):
+            item = listing.study(session, row.study_uid, three)
+            assert entries.place_at(session, rows.key_of(row)) == item["position"]
+    nothing = {"band": 1, "effective": 0, "arrived": 0, "uid": ""}
+    with db.engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {entries.AHEAD}", nothing).all()
+    looks = [step.detail for step in plan if "entry" in step.detail]
+    assert len(looks) == 3
+    assert all("SEARCH entry USING COVERING INDEX ix_entry_waiting" in look for look in looks)
+
+
+def test_rows_that_are_kept_follow_every_change(db, three):
+    def first():
+        with db.read() as session:
+            return listing.page(session, three)["items"][0]
+
+    assert first()["note"] == ""
+    do(db, actions.note, uid_of(3), "ada", three, text="compare with last year")
+    assert first()["note"] == "compare with last year"
+    with db.write() as session:
+        studies.by_uid(session, uid_of(3)).patient_name = "SYNTHETIC^MERGED"
+    assert first()["patient"]["name"] == "SYNTHETIC^MERGED"

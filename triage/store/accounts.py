@@ -11,7 +11,7 @@ from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import and_, delete, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from triage.errors import TriageError
@@ -162,29 +162,32 @@ def redeem_login(session: Session, secret: str, now: datetime) -> Principal | No
     return Principal(row.name, Role(row.role), credential_id=row.id)
 
 
+#: Asked with every request, so it is put together once.
+_WHO = (
+    select(
+        Credential.id,
+        Credential.name,
+        Credential.role,
+        Credential.csrf,
+        Credential.expires_at,
+        Account.role,
+        Account.disabled,
+    )
+    .outerjoin(Account, and_(Account.name == Credential.name, Credential.kind == "session"))
+    .where(
+        Credential.secret_hash == bindparam("secret"),
+        Credential.kind == bindparam("kind"),
+        Credential.revoked_at.is_(None),
+    )
+)
+
+
 def principal(session: Session, kind: str, secret: str, now: datetime) -> Principal | None:
     """Return who a token or session stands for; None when it is unknown, revoked or expired.
 
     The role of a session is the account's present one, and a disabled account has no sessions.
     """
-    query = (
-        select(
-            Credential.id,
-            Credential.name,
-            Credential.role,
-            Credential.csrf,
-            Credential.expires_at,
-            Account.role,
-            Account.disabled,
-        )
-        .outerjoin(Account, and_(Account.name == Credential.name, Credential.kind == "session"))
-        .where(
-            Credential.secret_hash == _hash(secret),
-            Credential.kind == kind,
-            Credential.revoked_at.is_(None),
-        )
-    )
-    row = session.execute(query).first()
+    row = session.connection().execute(_WHO, {"kind": kind, "secret": _hash(secret)}).first()
     if row is None:
         return None
     credential_id, name, role, csrf, expires_at, account_role, disabled = row

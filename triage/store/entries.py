@@ -12,9 +12,9 @@ from sqlalchemy import (
     Select,
     Table,
     bindparam,
-    func,
     literal_column,
     select,
+    text,
     tuple_,
     update,
 )
@@ -285,9 +285,20 @@ def position(session: Session, entry: Entry | Row[Any]) -> int | None:
     return place_at(session, Key(entry.band, entry.effective_at, entry.arrived_at, entry.study_uid))
 
 
+#: Three ranges of one index: compared as rows, the same count takes twice as long.
+_WAITS = "(SELECT count(*) FROM entry WHERE entry.state = 'waiting' AND "
+AHEAD = text(
+    f"SELECT {_WAITS} band < :band) + {_WAITS} band = :band AND effective_at < :effective)"
+    f" + {_WAITS} band = :band AND effective_at = :effective AND (arrived_at, study_uid) < (:arrived, :uid))"
+)
+
+
 def place_at(session: Session, own: Key) -> int:
     """Return the place that a waiting entry with this key has, or would have if it moved ahead to it."""
-    key = tuple_(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
-    parts = (own.band, own.effective_at, own.arrived_at, own.study_uid)
-    before = select(func.count()).select_from(Entry).where(WAITING, key < tuple_(*(_bound(p) for p in parts)))
-    return (session.scalar(before) or 0) + 1
+    parts = {
+        "band": own.band,
+        "effective": to_micros(own.effective_at),
+        "arrived": to_micros(own.arrived_at),
+        "uid": own.study_uid,
+    }
+    return int(session.connection().execute(AHEAD, parts).scalar_one()) + 1

@@ -16,6 +16,9 @@ from triage.store.tables import PolicyRow
 #: The policy that was read last, by name and digest: it is asked for with every film.
 _read: dict[tuple[str, str], Policy] = {}
 _BUILT_IN = Policy()
+#: Policies by version; its digest says what a version is, so none of them is ever outdated.
+_versions: dict[str, Policy] = {}
+_MOST_VERSIONS = 64
 _POLICY = cast("Table", PolicyRow.__table__)
 _NEWEST = Prepared(
     lambda _: select(_POLICY.c.id, _POLICY.c.version, _POLICY.c.digest).where(
@@ -46,11 +49,16 @@ def active_row(session: Session) -> PolicyRow | None:
 
 def by_version(session: Session, version: str) -> Policy:
     """Return the policy that was in force under a version, as entries name it; else the one in force now."""
+    known = _versions.get(version)
+    if known is not None:
+        return known
     query = select(PolicyRow).where(PolicyRow.version == version).order_by(PolicyRow.id.desc()).limit(1)
     row = session.scalars(query).first()
-    if row is not None:
-        return Policy.from_mapping(row.content)
-    return Policy() if Policy().version == version else active(session)
+    if row is None:
+        return Policy() if Policy().version == version else active(session)
+    if len(_versions) >= _MOST_VERSIONS:
+        _versions.clear()
+    return _versions.setdefault(version, Policy.from_mapping(row.content))
 
 
 def activate(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRow:

@@ -159,13 +159,15 @@ class Entry(Base):
 
     __tablename__ = "entry"
     __table_args__ = (
-        # The reading order: an index-only walk. The status is a literal here and in the query.
+        # The reading order. The state is a literal here and in the query, and a column too: for a column
+        # that the index lacks SQLite would look at each row itself, ten thousand times to count a place.
         Index(
             "ix_entry_waiting",
             "band",
             "effective_at",
             "arrived_at",
             "study_uid",
+            "state",
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),

@@ -7,20 +7,19 @@ import binascii
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Select, literal_column, select
+from sqlalchemy import ColumnElement, Row, Select, Table, bindparam, literal_column, select
 from sqlalchemy.orm import Session
 
 from triage.domain.entry import EntryState
-from triage.domain.finding import Outcome
-from triage.domain.policy import Policy
-from triage.domain.study import StudyState
 from triage.errors import TriageError, UnknownStudy
 from triage.store import assessments, entries, instances, orders, policies, results, studies
 from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Instance, Study
-from triage.store.types import from_micros, to_micros
+from triage.store.types import from_micros
+from triage.worklist import rows
 from triage.worklist.outlook import would_change
 
 MAX_LIMIT = 500
@@ -60,103 +59,49 @@ def page(
         BadCursor: the cursor is not one of ours.
     """
     limit = max(1, min(limit, MAX_LIMIT))
-    first, rows, after = _rows(session, status, limit, cursor)
-    version, known = _policies(session, rows)
+    first, found, after = _rows(session, status, limit, cursor)
     return {
-        "generated_at": _time(now),
-        "policy": version,
-        "items": [
-            _item(row, known[row.policy], now, first + number if first else None)
-            for number, row in enumerate(rows)
-        ],
+        "generated_at": rows.time_text(now),
+        "policy": policies.active(session).version,
+        "items": rows.items(session, found, now, first),
         "next_cursor": after,
     }
 
 
-#: What a row of the list shows, in one query; `study_*` where both tables have the name.
-_ROW = (
-    Entry.study_id,
-    Entry.study_uid,
-    Entry.state,
-    Entry.claimed_by,
-    Entry.arrived_at,
-    Entry.due_at,
-    Entry.read_at,
-    Entry.band,
-    Entry.effective_at,
-    Entry.advance_micros,
-    Entry.urgency,
-    Entry.standing,
-    Entry.answer,
-    Entry.pins,
-    Entry.aged_out,
-    Entry.policy,
-    Entry.note,
-    Entry.revision,
-    Study.accession_number,
-    Study.patient_id,
-    Study.patient_name,
-    Study.patient_birth_date,
-    Study.patient_sex,
-    Study.description,
-    Study.version,
-    Study.state.label("study_state"),
-    Study.state_sentence,
-    # Images that nobody ordered are shown as such.
-    orders.naming().label("ordered"),
-)
-
-
-def rows_of() -> Select[Any]:
-    """Return the query of the list's rows, to which a view adds its condition and order."""
-    return select(*_ROW).join(Study, Study.id == Entry.study_id)
-
-
-def items(session: Session, rows: Sequence[Row[Any]], now: datetime) -> list[dict[str, Any]]:
-    """Return rows as the list shows them, without their positions."""
-    _, known = _policies(session, rows)
-    return [_item(row, known[row.policy], now, None) for row in rows]
-
-
-def _policies(session: Session, rows: Sequence[Row[Any]]) -> tuple[str, dict[str, Policy]]:
-    """Return the version in force, and each policy under which one of the rows stands."""
-    active = policies.active(session)
-    version = active.version
-    known = {version: active}
-    for row in rows:
-        if row.policy not in known:
-            known[row.policy] = policies.by_version(session, row.policy)
-    return version, known
+@lru_cache(maxsize=32)
+def _first_page(limit: int) -> Select[Any]:
+    # The query that every page asks again and again is put together once.
+    return entries.in_reading_order(rows.rows_of(), limit)
 
 
 def _rows(
     session: Session, status: Status, limit: int, cursor: str | None
-) -> tuple[int, Sequence[Row[Any]], str | None]:
-    """Return the position of the first row (0 where positions mean nothing), the rows, the next cursor."""
+) -> tuple[int | None, Sequence[Row[Any]], str | None]:
+    """Return the position of the first row (None where positions mean nothing), the rows, the next cursor."""
     start = _decode(cursor)
     if status is Status.WAITING:
-        key = None if start is None else _key(start["after"])
-        first = 1 if start is None else int(start["position"])
-        found = session.execute(entries.in_reading_order(rows_of(), limit + 1, key)).all()
-        rows = found[:limit]
+        first, query = 1, _first_page(limit + 1)
+        if start is not None:
+            first = int(start["position"])
+            query = entries.in_reading_order(rows.rows_of(), limit + 1, _key(start["after"]))
+        found = rows.read(session, query)
         after = None
         if len(found) > limit:
-            last = rows[-1]
-            place = [last.band, to_micros(last.effective_at), to_micros(last.arrived_at), last.study_uid]
+            last = found[limit - 1]
+            place = [last.band, last.effective_at, last.arrived_at, last.study_uid]
             after = _encode({"after": place, "position": first + limit})
-        return first, rows, after
+        return first, found[:limit], after
     before = None if start is None else int(start["before"])
     found = _others(session, status, limit + 1, before)
-    rows = found[:limit]
-    after = _encode({"before": rows[-1].study_id}) if len(found) > limit else None
-    return 0, rows, after
+    after = _encode({"before": found[limit - 1].study_id}) if len(found) > limit else None
+    return None, found[:limit], after
 
 
 _UNJUDGED: ColumnElement[bool] = literal_column("study.state IN ('not_evaluated', 'failed')")
 
 
 def _others(session: Session, status: Status, limit: int, before: int | None) -> Sequence[Row[Any]]:
-    query = rows_of()
+    query = rows.rows_of()
     newest: Any = Entry.study_id
     if status is Status.NOT_EVALUATED:
         query = query.where(_UNJUDGED, Entry.state.in_((EntryState.WAITING, EntryState.CLAIMED)))
@@ -165,7 +110,7 @@ def _others(session: Session, status: Status, limit: int, before: int | None) ->
         query = query.where(entries.in_state(EntryState(status.value)))
     if before is not None:
         query = query.where(newest < before)
-    return session.execute(query.order_by(newest.desc()).limit(limit)).all()
+    return rows.read(session, query.order_by(newest.desc()).limit(limit))
 
 
 def _encode(value: Mapping[str, Any]) -> str:
@@ -198,48 +143,6 @@ def _time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-def _assessment(state: StudyState, sentence: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    unjudged = state in (StudyState.NOT_EVALUATED, StudyState.FAILED)
-    return {
-        "state": state.value,
-        "outcome": Outcome.NOT_EVALUATED.value if unjudged else answer.get("outcome"),
-        "any_disease": answer.get("any_disease"),
-        "model": answer.get("model"),
-        "findings": answer.get("findings", []),
-        "sentence": sentence or answer.get("sentence", ""),
-    }
-
-
-def _item(row: Row[Any], policy: Policy, now: datetime, position: int | None) -> dict[str, Any]:
-    return {
-        "position": position,
-        "study_instance_uid": row.study_uid,
-        "accession_number": row.accession_number,
-        "patient": {
-            "id": row.patient_id,
-            "name": row.patient_name,
-            "birth_date": row.patient_birth_date,
-            "sex": row.patient_sex,
-        },
-        "status": row.state.value,
-        "claimed_by": row.claimed_by,
-        "arrived_at": _time(row.arrived_at),
-        "due_at": _time(row.due_at),
-        "waited_seconds": max(0, int(((row.read_at or now) - row.arrived_at).total_seconds())),
-        "band": row.band,
-        "effective_at": _time(row.effective_at),
-        "advance_minutes": row.advance_micros / 60_000_000,
-        "urgency": row.urgency.value,
-        "assessment": _assessment(row.study_state, row.state_sentence, row.answer),
-        "reasons": entries.reasons_of(row, policy),
-        "ordered": bool(row.ordered),
-        "description": row.description,
-        "note": row.note,
-        "version": row.version,
-        "revision": row.revision,
-    }
-
-
 def study(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
     """Return everything that is known of a study: its place, films, results, orders and what happened.
 
@@ -251,7 +154,7 @@ def study(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
     entry = session.get(Entry, row.id)
     shown: dict[str, Any]
     if entry is not None:
-        [shown] = items(session, session.execute(rows_of().where(Entry.study_id == row.id)).all(), now)
+        [shown] = rows.items(session, rows.read(session, rows.rows_of().where(Entry.study_id == row.id)), now)
         shown["position"] = entries.position(session, entry)
     else:
         # Objects that are no radiographs are kept, but have no place in the reading list.
@@ -260,7 +163,7 @@ def study(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
             "study_instance_uid": row.study_uid,
             "accession_number": row.accession_number,
             "status": None,
-            "assessment": _assessment(row.state, row.state_sentence, {}),
+            "assessment": rows.assessment(row.state.value, row.state_sentence, {}),
         }
     shown["completed_by"] = row.completed_by.value if row.completed_by else None
     shown["instances"] = [
@@ -287,7 +190,7 @@ def study(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
         {"at": _time(e.at), "step": e.step, "before": e.before, "after": e.after, "cause": e.cause}
         for e in studies.events(session, row.id)
     ]
-    shown["events"] = [_event(e) for e in _entry_events(session, row.id)]
+    shown["events"] = _events(session, row.id)
     return shown
 
 
@@ -310,22 +213,28 @@ def _instance(instance: Instance, film: FilmAssessmentRow | None) -> dict[str, A
     }
 
 
-def _entry_events(session: Session, study_id: int) -> Sequence[EntryEvent]:
-    query = select(EntryEvent).where(EntryEvent.study_id == study_id).order_by(EntryEvent.id)
-    return session.scalars(query).all()
+_EVENTS = (
+    select(cast("Table", EntryEvent.__table__))
+    .where(EntryEvent.study_id == bindparam("study"))
+    .order_by(EntryEvent.id)
+)
+_ENTRY = select(cast("Table", Entry.__table__)).where(Entry.study_uid == bindparam("uid"))
 
 
-def _event(event: EntryEvent) -> dict[str, Any]:
-    return {
-        "at": _time(event.at),
-        "verb": event.verb,
-        "actor": event.actor,
-        "cause": event.cause,
-        "status": event.state.value,
-        "effective_at": _time(event.effective_at),
-        "model": event.model,
-        "policy": event.policy,
-    }
+def _events(session: Session, study_id: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": _time(event.at),
+            "verb": event.verb,
+            "actor": event.actor,
+            "cause": event.cause,
+            "status": event.state.value,
+            "effective_at": _time(event.effective_at),
+            "model": event.model,
+            "policy": event.policy,
+        }
+        for event in session.connection().execute(_EVENTS, {"study": study_id})
+    ]
 
 
 def why(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
@@ -334,9 +243,9 @@ def why(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
     Raises:
         UnknownStudy: no such study, or one without a place in the list.
     """
-    row = studies.by_uid(session, study_uid)
-    entry = session.get(Entry, row.id)
+    entry = session.connection().execute(_ENTRY, {"uid": study_uid}).first()
     if entry is None:
+        studies.by_uid(session, study_uid)
         msg = "This study has no radiograph and so no place in the reading list."
         raise UnknownStudy(msg)
     policy = policies.by_version(session, entry.policy)
@@ -359,5 +268,5 @@ def why(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
         "waited_seconds": max(0, int((now - entry.arrived_at).total_seconds())),
         "policy": entry.policy,
         "urgency": entry.urgency.value,
-        "history": [_event(e) for e in _entry_events(session, row.id)],
+        "history": _events(session, entry.study_id),
     }

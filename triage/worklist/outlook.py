@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from triage.domain.entry import EntryState
@@ -15,7 +16,7 @@ from triage.store import entries
 from triage.store.tables import Entry
 
 
-def would_change(session: Session, entry: Entry, policy: Policy) -> list[dict[str, Any]]:
+def would_change(session: Session, entry: Entry | Row[Any], policy: Policy) -> list[dict[str, Any]]:
     """Return each event that would move a waiting entry ahead, with the place it would then have now.
 
     A place is 1 for the first; events that would change nothing are left out.

@@ -112,9 +112,8 @@ def _moved(
         cast(Entry.standing, Text),
         cast(Entry.pins, Text),
     ).where(unread)
-    for study_id, arrived, effective_before, due_before, aged_before, standing, pins in session.execute(
-        query
-    ):
+    found = session.connection().execute(query)
+    for study_id, arrived, effective_before, due_before, aged_before, standing, pins in found:
         kept = orjson.loads(standing)
         shifts = [pin["minutes"] for pin in orjson.loads(pins)] if pins != "[]" else ()
         aged = arrived <= limit

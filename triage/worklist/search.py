@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from triage.domain.entry import EntryState
 from triage.store import entries
 from triage.store.tables import Entry, Study
-from triage.worklist import listing
+from triage.worklist import rows
 
 
 def search(session: Session, text: str, now: datetime, limit: int = 50) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def search(session: Session, text: str, now: datetime, limit: int = 50) -> list[
 
     Unread ones come first, in reading order; then read ones, newest first.
     """
-    query = listing.rows_of()
+    query = rows.rows_of()
     words = text.replace(",", " ").replace("^", " ").split()
     if not words:
         return []
@@ -28,11 +28,12 @@ def search(session: Session, text: str, now: datetime, limit: int = 50) -> list[
         query = query.where(or_(*(column.icontains(word, autoescape=True) for column in columns)))
     unread = Entry.state.in_((EntryState.WAITING, EntryState.CLAIMED))
     first = query.where(unread).order_by(Entry.band, Entry.effective_at, Entry.arrived_at, Entry.study_uid)
-    found = list(session.execute(first.limit(limit)))
+    found = list(rows.read(session, first.limit(limit)))
     if len(found) < limit:
         rest = query.where(~unread).order_by(Entry.study_id.desc()).limit(limit - len(found))
-        found += session.execute(rest).all()
-    items = listing.items(session, found, now)
+        found += rows.read(session, rest)
+    items = rows.items(session, found, now)
     for row, item in zip(found, items, strict=True):
-        item["position"] = entries.position(session, row)
+        if row.state == EntryState.WAITING:
+            item["position"] = entries.place_at(session, rows.key_of(row))
     return items

@@ -26,7 +26,7 @@ from triage.domain.policy import Policy
 from triage.errors import TriageError
 from triage.store import entries, policies
 from triage.store.tables import Entry, EntryEvent, Study
-from triage.worklist import actions, listing
+from triage.worklist import actions
 
 PUSH_CLASS = "1.2.840.10008.5.1.4.34.6.1"
 LABEL = "TRIAGE READING LIST"
@@ -69,9 +69,14 @@ def _rows() -> Select[Any]:
         .correlate(Entry)
         .scalar_subquery()
     )
-    return listing.rows_of().add_columns(
-        Entry.workitem_uid, Study.patient_id_issuer, Study.study_date, changed.label("changed_at")
-    )
+    columns = (
+        Entry.workitem_uid, Entry.study_uid, Entry.state, Entry.band, Entry.effective_at, Entry.arrived_at,
+        Entry.due_at, Entry.urgency, Entry.standing, Entry.pins, Entry.aged_out, Entry.policy,
+        Study.state.label("study_state"), Study.patient_id, Study.patient_id_issuer, Study.patient_name,
+        Study.patient_birth_date, Study.patient_sex, Study.accession_number, Study.description,
+        Study.study_date,
+    )  # fmt: skip
+    return select(*columns, changed.label("changed_at")).join(Study, Study.id == Entry.study_id)
 
 
 def search(
