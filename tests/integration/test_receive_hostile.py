@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import socket
 import ssl
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -171,3 +172,68 @@ def test_every_file_of_the_corpus_is_stored_or_refused_within_seconds(tmp_path, 
         assert memory[1][0] < memory[0][0] * 1.1
         assert sorted(room.files()) == sorted(row.path for row in room.instances())
         assert threading.active_count() < 20
+
+
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
+_FRAGMENT = (
+    struct.pack("<HHL", 0xFFFE, 0xE000, 0) + struct.pack("<HHL", 0xFFFE, 0xE000, 4) + b"\xff\xd8\xff\xd9"
+)
+_ENCAPSULATED = (
+    struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
+    + _FRAGMENT
+    + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+)
+
+
+@pytest.mark.parametrize("uid", ["../../../../tmp/evil", "/etc/passwd", "1.2.3/../../evil", "..", "1.2.3\n4"])
+def test_a_uid_that_is_a_path_is_refused_and_writes_nothing_anywhere(tmp_path, uid):
+    item = Object(CR, uid, EXPLICIT_LE, film({"SOPInstanceUID": uid, "SeriesInstanceUID": uid}))
+    with receiving(tmp_path / "room") as room:
+        assert send(room.address, item)[0] == 0xA900
+        assert room.files() == []
+        assert send(room.address, an_object())[0] == 0x0000
+    assert [path.name for path in tmp_path.iterdir()] == ["room"]
+
+
+def test_a_header_of_65535_squared_is_refused_or_kept_without_its_memory(tmp_path):
+    huge = {"Rows": 65535, "Columns": 65535}
+    packed = film({**huge, "SOPInstanceUID": "1.2.3.5"})
+    packed = packed[: packed.index(struct.pack("<HH", 0x7FE0, 0x0010))] + _ENCAPSULATED
+    with receiving(tmp_path) as room:
+        before = psutil.Process().memory_info().rss
+        assert send(room.address, Object(CR, "1.2.3.4", EXPLICIT_LE, film(huge)))[0] == 0xC000
+        # What a decoder makes of four gigapixels is the next stage's business; the bytes are kept.
+        assert send(room.address, Object(CR, "1.2.3.5", JPEG_LOSSLESS, packed))[0] == 0x0000
+        assert psutil.Process().memory_info().rss - before < 64 << 20
+        assert room.jobs("assess") == 1
+
+
+def test_one_object_that_the_database_refuses_harms_none_of_those_that_share_its_commit(tmp_path):
+    with receiving(tmp_path, quiet=60) as room:
+        with room.db.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE TRIGGER no BEFORE INSERT ON instance WHEN NEW.study_uid = '1.2.13' "
+                "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        with ThreadPoolExecutor(8) as pool:
+            with room.db.write():
+                sent = [
+                    pool.submit(send, room.address, an_object(1, study=f"1.2.{n}")) for n in range(10, 18)
+                ]
+                wait_until(lambda: len(room.intake._commits._queue) == 7, 10)
+            assert [each.result()[0] for each in sent] == [0, 0, 0, 0xA700, 0, 0, 0, 0]
+        assert len(room.instances()) == len(room.studies()) == 7
+
+
+def test_one_commit_serves_all_that_wait(tmp_path):
+    with receiving(tmp_path, quiet=60) as room:
+        commits: list[frozenset[str]] = []
+        room.db.on_commit(lambda topics: commits.append(topics) if "job:assess" in topics else None)
+        with ThreadPoolExecutor(8) as pool:
+            with room.db.write():
+                sent = [pool.submit(send, room.address, an_object(1, study=f"1.2.{n}")) for n in range(8)]
+                wait_until(lambda: len(room.intake._commits._queue) == 7, 10)
+            assert [each.result()[0] for each in sent] == [0] * 8
+        # The first leads alone and waits for the lock; the other seven go together.
+        assert len(commits) == 2
+        assert len(room.instances()) == 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from io import BytesIO
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -61,6 +63,17 @@ def test_some_refused_is_202_and_all_refused_is_409(tmp_path):
         ]
         assert post(room, body(cut, b"<html>no</html>")).status == 409
         assert len(room.files()) == 1
+
+
+def test_a_zip_bomb_is_no_dicom_file_and_is_not_opened(tmp_path):
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("film.dcm", bytes(64 << 20))
+    with receiving(tmp_path) as room:
+        answer = post(room, body(packed.getvalue(), a_file(an_object(1))))
+        assert answer.status == 202
+        assert answer.document()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
+        assert len(room.files()) == len(room.instances()) == 1
 
 
 def test_no_room_is_503(tmp_path):
