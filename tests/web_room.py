@@ -16,10 +16,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from triage.deliver import outbox
 from triage.store import accounts, migrations
 from triage.store.accounts import Role
 from triage.store.database import Database
 from triage.web.app import Parts, build_app
+from triage.work.embedded import EmbeddedQueue
 
 PASSWORD = "correct horse battery"
 HOUR = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -89,6 +91,8 @@ def open_room(folder: Path) -> Iterator[Room]:
             clock=clock,
             metrics=lambda: b"# HELP triage_instances Acknowledged objects.\n",
             preview=grey_png,
+            heat_map=lambda path, _finding: grey_png(path),
+            retry=lambda session, result, now: outbox.retry(session, EmbeddedQueue(db), result, now),
             models=lambda: ({"name": "chest", "version": "1", "active": True},),
             checks=(lambda: ("database", True, "It answers."),),
             site="Test site",

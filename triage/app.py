@@ -301,8 +301,8 @@ class Service:
         return StowRequest(self._receiving(), content_type, account, host)
 
     def _start_web(self) -> None:
-        from triage.assess.preview import previewer
         from triage.list_services import list_servers
+        from triage.page_services import page_services
         from triage.web.app import Parts, build_app
         from triage.web.server import WebServer
 
@@ -314,7 +314,7 @@ class Service:
                 db=self.db,
                 clock=self.clock,
                 metrics=observe.metrics(self.db, self.clock, self._live_metrics()),
-                preview=previewer(self.settings.data_dir / "spool", self._decoders()),
+                **page_services(self.settings.data_dir, self._decoders(), self._classifier, self.queue),
                 models=self._models,
                 checks=self._checks(),
                 site=self.settings.site.name,

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tests import reading_room
+from triage.deliver import outbox
 from triage.samples.disease import Kind
 from triage.samples.draw import frontal, patient_of
 from triage.store import accounts, migrations
@@ -23,6 +24,7 @@ from triage.store.accounts import Role
 from triage.store.database import Database
 from triage.web.app import Parts, build_app
 from triage.web.server import WebServer
+from triage.work.embedded import EmbeddedQueue
 
 PASSWORD = "correct horse battery"
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,8 @@ def _serve(db: Database, port: int) -> WebServer:
             clock=clock,
             metrics=lambda: b"",
             preview=lambda _path: _film(),
+            heat_map=lambda _path, _finding: _film(),
+            retry=lambda session, result, now: outbox.retry(session, EmbeddedQueue(db), result, now),
             site="Reading room",
             viewer_url="https://viewer.invalid/?study={study_uid}",
         )

@@ -16,7 +16,9 @@ from tests.browser.stage import PASSWORD, READERS, ROOT, Stage, clock, free_port
 from tests.reading_room import uid_of
 from triage.domain.entry import EntryState
 from triage.domain.finding import Finding
-from triage.store.tables import Entry
+from triage.domain.result import ResultState, ResultStep
+from triage.store import results, studies
+from triage.store.tables import Entry, Result
 from triage.worklist import actions
 
 NEW = 700
@@ -126,10 +128,11 @@ def test_what_is_chosen_outlives_every_renewal_of_the_list(
     follower = rows(page)[rows(page).index(order[1]) + 1]
     # A key that falls in the moment in which another reader takes the study is meant for that study.
     page.evaluate(
-        """uid => document.addEventListener("triage:renewed", () => {
+        """uid => document.addEventListener("triage:renewed", function press() {
              if (document.querySelector(`.row[data-uid="${uid}"]`)) return;
+             document.removeEventListener("triage:renewed", press);
              document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "c", bubbles: true}));
-           }, {once: true})""",
+           })""",
         order[1],
     )
     with room.db.write() as session:
@@ -151,6 +154,44 @@ def test_pins_ask_for_a_reason_that_everybody_sees(room: Stage, open_page: Opene
     page.keyboard.press("Control+Enter")
     expect(page.locator(f'.row[data-uid="{last}"]')).to_contain_text("ward called")
     assert entry_of(room, last).pins[0]["by"] == READERS[0]
+
+
+def test_a_heat_map_comes_only_when_asked_for_and_stays(room: Stage, open_page: Opener) -> None:
+    page = open_page(room.way_in(READERS[0]))
+    page.goto(f"{room.address}/studies/{uid_of(1)}")
+    live(page)
+    heat = page.locator(".heat")
+    expect(heat).to_contain_text("research")
+    expect(heat.locator("img")).not_to_be_visible()
+    heat.get_by_role("button", name="Tuberculosis").press("Enter")
+    expect(heat.locator("figcaption")).to_contain_text("Research only")
+    picture = heat.locator("img")
+    expect(picture).to_have_js_property("complete", True)
+    assert picture.evaluate("picture => picture.naturalWidth") > 100
+    page.keyboard.press("c")
+    expect(page.locator(".panel")).to_have_attribute("data-status", "claimed")
+    expect(picture).to_be_visible()
+    heat.get_by_role("button", name="Tuberculosis").press("Enter")
+    expect(picture).not_to_be_visible()
+
+
+def test_a_dead_letter_is_sent_again_from_the_page(room: Stage, open_page: Opener) -> None:
+    now = clock()
+    with room.db.write() as session:
+        study = studies.by_uid(session, uid_of(1))
+        result = results.add(
+            session, study_id=study.id, study_version=1, kind="sr", sop_class_uid="1.2", path="x.dcm",
+            sop_instance_uid="1.2.3", destination="pacs", now=now,
+        )  # fmt: skip
+        results.step(session, result, ResultStep.QUEUE, now)
+        results.step(session, result, ResultStep.GIVE_UP, now, {"last_error": "pacs: refused."})
+        number = result.id
+    page = open_page(room.way_in(READERS[0]))
+    page.goto(f"{room.address}/problems")
+    page.get_by_role("button", name="Send sr to pacs again").press("Enter")
+    expect(page.locator(".toast")).to_contain_text("On its way again")
+    with room.db.read() as session:
+        assert session.get_one(Result, number).state is ResultState.QUEUED
 
 
 def test_a_new_finding_rises_without_reload_and_without_moving_the_first_rows(

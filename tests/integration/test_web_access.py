@@ -149,7 +149,9 @@ def test_a_change_with_a_cookie_needs_the_token_of_the_page(room: Room) -> None:
     )
     page = room.client.get("/", headers={"Accept": "text/html"}).text
     csrf = page.split('name="csrf-token" content="')[1].split('"')[0]
-    claimed = room.client.post(f"/api/v1/studies/{uid}/claim", headers={"X-CSRF-Token": csrf})
+    claimed = room.client.post(
+        f"/api/v1/studies/{uid}/claim", headers={"X-CSRF-Token": csrf, "If-Match": "*"}
+    )
     assert claimed.status_code == 200
     assert claimed.json()["claimed_by"] == "person-radiologist"
 
@@ -194,7 +196,7 @@ def test_a_session_ends_by_logout_by_time_and_with_its_account(room: Room) -> No
     page = room.client.get("/", headers={"Accept": "text/html"}).text
     csrf = page.split('name="csrf-token" content="')[1].split('"')[0]
     old = room.client.cookies[COOKIE]
-    assert room.client.post("/logout", headers={"X-CSRF-Token": csrf}).status_code == 204
+    assert room.client.post("/logout", headers={"X-CSRF-Token": csrf, "If-Match": "*"}).status_code == 204
     room.client.cookies.clear()
     assert room.client.get("/api/v1/worklist", headers={"Cookie": f"{COOKIE}={old}"}).status_code == 401
     assert login(room) == 303
@@ -240,8 +242,8 @@ def test_the_audit_log_names_who_saw_and_did_what(room: Room) -> None:
     room.client.get("/api/v1/worklist", headers=radiologist)
     room.client.get(f"/api/v1/studies/{uid}", headers=radiologist)
     room.client.get(f"/api/v1/studies/{uid}/preview.png", headers=radiologist)
-    room.client.post(f"/api/v1/studies/{uid}/claim", headers=radiologist)
-    room.client.post(f"/api/v1/studies/{uid}/claim", headers=room.bearer())
+    room.client.post(f"/api/v1/studies/{uid}/claim", headers={**radiologist, "If-Match": "*"})
+    room.client.post(f"/api/v1/studies/{uid}/claim", headers={**room.bearer(), "If-Match": "*"})
     login(room, password="not the password")
     rows = {(r["event_code"], r["actor"], r["study_instance_uid"], r["outcome"]) for r in room.audit()}
     reader = "program-radiologist"

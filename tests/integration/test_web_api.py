@@ -14,7 +14,10 @@ from tests import reading_room
 from tests.reading_room import uid_of
 from tests.web_room import Room, open_room
 from triage.domain.finding import Finding
+from triage.domain.result import ResultStep
+from triage.store import results, studies
 from triage.store.accounts import Role
+from triage.store.tables import Job
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def get(room: Room, path: str, role: Role = Role.VIEWER) -> dict:
 
 
 def post(room: Room, path: str, body: object = None, **headers: str):
-    more = {**room.bearer(Role.RADIOLOGIST), **headers}
+    more = {**room.bearer(Role.RADIOLOGIST), "If-Match": "*", **headers}
     return room.client.post(f"/api/v1/studies/{path}", json=body, headers=more)
 
 
@@ -129,7 +132,7 @@ def test_a_reader_claims_reads_and_completes(room: Room) -> None:
     assert claimed.json()["status"] == "claimed"
     assert claimed.json()["claimed_by"] == "program-radiologist"
     assert uid_of(2) not in {i["study_instance_uid"] for i in get(room, "/api/v1/worklist")["items"]}
-    again = room.client.post(f"/api/v1/studies/{uid_of(2)}/claim", headers=room.bearer())
+    again = room.client.post(f"/api/v1/studies/{uid_of(2)}/claim", headers={**room.bearer(), "If-Match": "*"})
     assert again.status_code == 409
     assert "program-radiologist" in again.json()["detail"]
     assert post(room, f"{uid_of(2)}/complete").json()["status"] == "read"
@@ -165,6 +168,91 @@ def test_a_stale_etag_changes_nothing(room: Room) -> None:
     assert stale.json()["type"] == "urn:triage:problem:stale"
     assert get(room, f"/api/v1/studies/{uid_of(5)}")["note"] == "first"
     assert post(room, f"{uid_of(5)}/note", {"text": "x"}, **{"If-Match": '"no number"'}).status_code == 412
+
+
+VERBS = {
+    "claim": None,
+    "release": None,
+    "complete": None,
+    "pin": {"minutes": 5, "reason": "x"},
+    "lower": {"minutes": 5, "reason": "x"},
+    "note": {"text": "x"},
+    "feedback": {"finding": "other", "agrees": True},
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_change_without_an_etag_is_not_tried(room: Room, verb: str) -> None:
+    before = get(room, f"/api/v1/studies/{uid_of(5)}")
+    path = f"/api/v1/studies/{uid_of(5)}/{verb}"
+    answer = room.client.post(path, json=VERBS[verb], headers=room.bearer(Role.RADIOLOGIST))
+    assert answer.status_code == 428
+    assert answer.json()["type"] == "urn:triage:problem:precondition-required"
+    assert "If-Match" in answer.json()["detail"]
+    stale = post(room, f"{uid_of(5)}/{verb}", VERBS[verb], **{"If-Match": '"999"'})
+    assert stale.status_code == 412
+    after = get(room, f"/api/v1/studies/{uid_of(5)}")
+    assert after["revision"] == before["revision"]
+    assert after["events"] == before["events"]
+
+
+def dead_letter(room: Room) -> dict:
+    with room.db.write() as session:
+        study = studies.by_uid(session, uid_of(1))
+        result = results.add(
+            session, study_id=study.id, study_version=1, kind="sr", sop_class_uid="1.2", path="x.dcm",
+            sop_instance_uid="1.2.3", destination="pacs", now=room.clock(),
+        )  # fmt: skip
+        results.step(session, result, ResultStep.QUEUE, room.clock())
+        gone = {"attempts": 3, "last_error": "pacs: refused (0xA900)."}
+        results.step(session, result, ResultStep.GIVE_UP, room.clock(), gone)
+    [shown] = get(room, "/api/v1/problems")["undelivered"]
+    return dict(shown)
+
+
+def test_a_dead_letter_is_sent_again_by_a_reader_once(room: Room) -> None:
+    letter = dead_letter(room)
+    assert letter["attempts"] == 3
+    path = f"/api/v1/results/{letter['id']}/retry"
+    ask = {"If-Match": f'"{letter["etag"]}"'}
+    assert room.client.post(path, headers={**room.bearer(Role.VIEWER), **ask}).status_code == 403
+    assert room.client.post(path, headers=room.bearer(Role.RADIOLOGIST)).status_code == 428
+    reader = {**room.bearer(Role.RADIOLOGIST), **ask}
+    again = room.client.post(path, headers=reader)
+    assert again.status_code == 200
+    assert again.json()["state"] == "queued"
+    assert again.json()["attempts"] == 0
+    assert get(room, "/api/v1/problems")["undelivered"] == []
+    assert room.client.post(path, headers=reader).status_code == 412
+    with room.db.read() as session:
+        [job] = session.query(Job).filter_by(stage="deliver").all()
+        assert job.payload == {"result_id": letter["id"]}
+    assert room.client.post("/api/v1/results/999/retry", headers=reader).status_code == 404
+    rows = [row for row in room.audit() if row["detail"] == "retry"]
+    assert ("program-radiologist", 0) in {(row["actor"], row["outcome"]) for row in rows}
+    assert {row["outcome"] for row in rows} == {0, 4}
+
+
+def test_the_page_of_problems_offers_it_to_those_who_may(room: Room) -> None:
+    letter = dead_letter(room)
+    page = room.client.get("/problems", headers=room.bearer(Role.RADIOLOGIST)).text
+    assert f'data-retry="{letter["id"]}"' in page
+    assert "data-retry" not in room.client.get("/problems", headers=room.bearer(Role.VIEWER)).text
+
+
+def test_a_heat_map_is_made_when_asked_for_and_says_research(room: Room) -> None:
+    path = f"/api/v1/studies/{uid_of(1)}/heatmap.png"
+    answer = room.client.get(f"{path}?finding=tuberculosis", headers=room.bearer(Role.VIEWER))
+    assert answer.status_code == 200
+    assert answer.content.startswith(b"\x89PNG")
+    assert "research" in answer.headers["content-description"]
+    assert room.client.get(f"{path}?finding=plague", headers=room.bearer()).status_code == 422
+    assert "heat map" in {row["detail"] for row in room.audit()}
+    page = room.client.get(f"/studies/{uid_of(1)}", headers=room.bearer()).text
+    assert 'data-heat="tuberculosis"' in page
+    assert "research" in page
+    assert "heatmap.png?finding" not in page, "nothing is made before somebody asks"
+    assert "data-heat" not in room.client.get(f"/studies/{uid_of(2)}", headers=room.bearer()).text
 
 
 def test_pins_and_lowering_are_explained(room: Room) -> None:
@@ -204,7 +292,10 @@ def test_the_policy_is_switched_for_all_and_back(room: Room) -> None:
     arrivals = [i["arrived_at"] for i in get(room, "/api/v1/worklist")["items"] if i["band"] == 1]
     assert arrivals == sorted(arrivals)
     assert room.client.put("/api/v1/policy", json={}, headers=headers).status_code == 412
-    assert room.client.put("/api/v1/policy", json={}, headers=room.bearer()).status_code == 200
+    assert room.client.put("/api/v1/policy", json={}, headers=room.bearer()).status_code == 428
+    now = room.client.get("/api/v1/policy", headers=room.bearer()).headers["etag"]
+    headers = {**room.bearer(), "If-Match": now}
+    assert room.client.put("/api/v1/policy", json={}, headers=headers).status_code == 200
     assert before == [item["study_instance_uid"] for item in get(room, "/api/v1/worklist")["items"]]
 
 

@@ -26,15 +26,28 @@ def rfc3339(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
+def needed(if_match: str | None) -> str:
+    """Return `If-Match` without the space around it.
+
+    Raises:
+        WebError: there is none: nobody changes what they have not looked at (428, RFC 6585).
+    """
+    if if_match is None or not if_match.strip():
+        sentence = "A change needs If-Match: send the ETag that you decided on, or * for whatever is there."
+        raise WebError("precondition-required", sentence)
+    return if_match.strip()
+
+
 def expect_match(given: str | None, etag: str) -> None:
     """Refuse a change that was decided on an older state than the present one.
 
     Raises:
-        WebError: `If-Match` is there and names another ETag (412).
+        WebError: `If-Match` is absent (428) or names another ETag (412).
     """
-    if given is None or given.strip() == "*":
+    text = needed(given)
+    if text == "*":
         return
-    known = {part.strip().removeprefix("W/").strip('"') for part in given.split(",")}
+    known = {part.strip().removeprefix("W/").strip('"') for part in text.split(",")}
     if etag not in known:
         sentence = "It changed since it was read; read it again and send the new ETag in If-Match."
         raise WebError("stale", sentence)

@@ -45,9 +45,18 @@ def describer(app: FastAPI) -> Callable[[], dict[str, Any]]:
         components.setdefault("schemas", {})["ProblemDocument"] = ProblemDocument.model_json_schema()
         said["security"] = [{name: []} for name in _SCHEMES]
         for path, operations in said["paths"].items():
+            _ask_for_etags(operations)
             if path in OPEN_PATHS:
                 for operation in operations.values():
                     operation["security"] = []
         return said
 
     return describe
+
+
+def _ask_for_etags(operations: dict[str, Any]) -> None:
+    # Absent it is answered with 428 and not, as FastAPI answers what it knows to be needed, with 422.
+    for operation in operations.values():
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] == "if-match":
+                parameter["required"] = True

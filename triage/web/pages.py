@@ -47,6 +47,7 @@ def render(request: Request, name: str, *, status: int = 200, **values: Any) -> 
             viewer_url=parts.viewer_url,
             who=who,
             may_read=who is not None and who.role.allows(Role.RADIOLOGIST),
+            explains=parts.heat_map is not None,
             now=parts.clock(),
             path=request.url.path,
             spent=values.pop("spent", False),

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from triage.store.database import Database
+from triage.store.tables import Result
 
 #: Name, whether all is well, and one sentence that says what to do if not.
 Check = Callable[[], tuple[str, bool, str]]
@@ -26,6 +29,10 @@ class Parts:
     metrics: Callable[[], bytes]
     #: Path below the spool folder -> upright 8-bit grey PNG; None where no films are at hand.
     preview: Callable[[str], bytes] | None = None
+    #: Path below the spool folder, finding -> heat map as PNG; None where no film is judged.
+    heat_map: Callable[[str, str], bytes] | None = None
+    #: Puts a dead result on its way again, in the caller's transaction; None: nothing is delivered.
+    retry: Callable[[Session, Result, datetime], None] | None = None
     models: Callable[[], Sequence[Mapping[str, Any]]] = _no_models
     checks: Sequence[Check] = ()
     site: str = "triage"

@@ -172,4 +172,5 @@ CHANGED: dict[int | str, dict[str, Any]] = {
     409: {**PROBLEMS[401], "description": "Somebody else was first, or the state has no such step."},
     412: {**PROBLEMS[401], "description": "If-Match names an older revision."},
     413: {**PROBLEMS[401], "description": "The body is larger than a megabyte."},
+    428: {**PROBLEMS[401], "description": "If-Match is absent."},
 }

@@ -15,7 +15,7 @@ from triage.store.accounts import Principal, Role
 from triage.store.audits import AuditEvent, AuditOutcome
 from triage.store.tables import Entry
 from triage.web.access import host_of, needs, web_of
-from triage.web.answers import json
+from triage.web.answers import json, needed
 from triage.web.problems import WebError
 from triage.web.routes.studies import Uid
 from triage.web.shapes import CHANGED, NOT_FOUND, PROBLEMS, FeedbackText, Item, NoteText, Shift
@@ -25,19 +25,24 @@ router = APIRouter(prefix="/api/v1/studies", tags=["reading"], responses={**PROB
 
 Reader = Annotated[Principal, Depends(needs(Role.RADIOLOGIST))]
 IfMatch = Annotated[
-    str | None, Header(description="The ETag that the decision was based on.", max_length=200)
+    str | None,
+    Header(
+        description="The ETag that the decision was based on; `*` for whatever is there. Needed (428).",
+        max_length=200,
+        examples=["*"],
+    ),
 ]
 
 
 def revision_of(if_match: str | None) -> int | None:
-    """Return the revision that `If-Match` names; None when any will do.
+    """Return the revision that `If-Match` names; None when any will do (`*`).
 
     Raises:
-        WebError: it names something that is no revision of ours (412).
+        WebError: there is none (428), or it names something that is no revision of ours (412).
     """
-    if if_match is None or if_match.strip() == "*":
+    if needed(if_match) == "*":
         return None
-    text = if_match.strip().removeprefix("W/").strip('"')
+    text = needed(if_match).removeprefix("W/").strip('"')
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         sentence = "If-Match names no revision of this study; read it again and send its ETag."
         raise WebError("stale", sentence)

@@ -18,6 +18,7 @@ from triage.store.tables import Result, Study
 from triage.web.access import host_of, needs, web_of
 from triage.web.answers import json
 from triage.web.pages import render
+from triage.web.routes import results
 from triage.web.shapes import PROBLEMS
 from triage.worklist import orders
 
@@ -44,17 +45,7 @@ def _gathered(session: Session) -> dict[str, Any]:
             {"study_instance_uid": s.study_uid, "arrived_at": s.arrived_at, "sentence": s.state_sentence}
             for s in failed
         ],
-        "undelivered": [
-            {
-                "study_instance_uid": study_uid,
-                "kind": result.kind,
-                "destination": result.destination,
-                "attempts": result.attempts,
-                "sentence": result.last_error,
-                "at": result.changed_at,
-            }
-            for result, study_uid in dead
-        ],
+        "undelivered": [results.shown(result, study_uid) for result, study_uid in dead],
         "quarantined": [
             {
                 "at": instance.received_at,
@@ -98,7 +89,8 @@ def page(request: Request, who: Viewer) -> Response:
     web.trail.accessed(AuditEvent.QUERY, who.name, host_of(request.scope), detail="page Problems")
     with web.parts.db.read() as session:
         unfilmed = orders.without_images(session, _MOST)
-        return render(request, "problems.html", unfilmed=unfilmed, **_gathered(session))
+        may_retry = web.parts.retry is not None
+        return render(request, "problems.html", unfilmed=unfilmed, may_retry=may_retry, **_gathered(session))
 
 
 @router.get(

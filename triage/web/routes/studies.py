@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from triage.domain.finding import Finding
 from triage.store import assessments, instances, studies
 from triage.store.accounts import Principal, Role
 from triage.store.audits import AuditEvent
@@ -76,6 +77,7 @@ class _Kept:
 
 
 _previews = _Kept(48)
+_heat_maps = _Kept(24)
 
 
 def _film(session: Session, uid: str, sop_instance_uid: str | None) -> Instance:
@@ -122,3 +124,41 @@ def preview(
         AuditEvent.INSTANCES_ACCESSED, who.name, host_of(request.scope), study_uid=uid, detail="preview"
     )
     return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
+
+
+#: In each form of an answer that shows a heat map: it is no localisation of a disease.
+RESEARCH = "research: what moved the number, no localisation of a disease"
+
+
+@router.get(
+    "/{uid}/heatmap.png",
+    summary="Where the network looked for a finding; research only",
+    response_class=PngResponse,
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def heat_map(
+    request: Request,
+    uid: Uid,
+    who: Viewer,
+    finding: Annotated[Finding, Query(description="The finding to explain.")],
+    instance: Annotated[
+        str | None, Query(pattern=UID_PATTERN, description="SOP Instance UID of a film.")
+    ] = None,
+) -> Response:
+    """Give the film with what moved a finding's probability over it (GradCAM++), made on demand."""
+    web = web_of(request)
+    if web.parts.heat_map is None:
+        sentence = "This process judges no films, so it can't explain one; ask the one that does."
+        raise WebError("no-heat-map", sentence)
+    with web.parts.db.read() as session:
+        film = _film(session, uid, instance)
+    key = f"{film.digest}/{finding}"
+    picture = _heat_maps.get(key)
+    if picture is None:
+        picture = web.parts.heat_map(film.path, finding.value)
+        _heat_maps.put(key, picture)
+    web.trail.accessed(
+        AuditEvent.INSTANCES_ACCESSED, who.name, host_of(request.scope), study_uid=uid, detail="heat map"
+    )
+    headers = {"Cache-Control": "private, max-age=300", "Content-Description": RESEARCH}
+    return Response(picture, media_type="image/png", headers=headers)

@@ -45,9 +45,9 @@ export async function bytes(address) {
   return (await ask(address, {})).blob();
 }
 
+/** Without an ETag the change is tried on whatever is there. */
 export async function post(address, body, etag) {
-  const headers = { "X-CSRF-Token": csrf };
-  if (etag) headers["If-Match"] = `"${etag}"`;
+  const headers = { "X-CSRF-Token": csrf, "If-Match": etag ? `"${etag}"` : "*" };
   if (body) headers["Content-Type"] = "application/json";
   return ask(address, { method: "POST", headers, body: body ? JSON.stringify(body) : undefined });
 }

@@ -90,8 +90,23 @@ async function note() {
 const deeds = { claim, complete, release };
 const questions = { pin: () => shift("pin"), lower: () => shift("lower"), note };
 
+/** Send a dead letter again; its row says so until the page is read anew. */
+async function retry(button) {
+  button.disabled = true;
+  try {
+    await post(`/api/v1/results/${button.dataset.retry}/retry`, null, button.dataset.etag);
+    button.textContent = "On its way";
+    tell("On its way again; it comes back here if it is not taken.");
+  } catch (error) {
+    button.disabled = false;
+    tell(error.message, true);
+  }
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
+  if (button?.dataset.retry) retry(button);
+  if (button?.dataset.heat) panel.heat(button);
   if (button?.dataset.do) deeds[button.dataset.do]();
   if (button?.dataset.ask) questions[button.dataset.ask]();
   if (button?.dataset.feedback) {

@@ -1,6 +1,6 @@
 // One study beside the list, or on its own page.
 
-import { fragment } from "./api.js";
+import { bytes, fragment } from "./api.js";
 import { tell } from "./dialogs.js";
 import { Film } from "./film.js";
 import { failed, worked } from "./live.js";
@@ -66,6 +66,9 @@ export async function renew(uid = article()?.dataset.uid) {
     const had = document.activeElement;
     const within = now.contains(had) && !had.closest(".film") ? had.dataset : null;
     fresh.querySelector(".film").replaceWith(now.querySelector(".film"));
+    // A heat map that the reader asked for stays; it takes seconds to make.
+    const heat = now.querySelector(".heat:has([aria-pressed=true])");
+    if (heat) fresh.querySelector(".heat")?.replaceWith(heat);
     now.replaceWith(fresh);
     localise(fresh);
     if (within?.do || within?.ask || within?.feedback) (again(fresh, within) ?? fresh.querySelector(".actions button"))?.focus();
@@ -100,6 +103,32 @@ export async function why(uid) {
     document.getElementById("why").showModal();
   } catch (error) {
     tell(error.message, true);
+  }
+}
+
+const RESEARCH = "Research only. Bright is what moved the number, not where a disease is.";
+
+/** Show what moved a finding's number, or hide it again; made only when a reader asks. */
+export async function heat(button) {
+  const section = button.closest(".heat");
+  const figure = section.querySelector("figure");
+  const [picture, words] = figure.children;
+  const wanted = button.getAttribute("aria-pressed") !== "true";
+  for (const other of section.querySelectorAll("[data-heat]")) other.setAttribute("aria-pressed", String(other === button && wanted));
+  picture.removeAttribute("src");
+  picture.alt = "";
+  figure.hidden = !wanted;
+  if (!wanted) return;
+  words.textContent = "The heat map is being made …";
+  const address = `${section.dataset.source}?finding=${button.dataset.heat}`;
+  try {
+    await bytes(address);
+    if (button.getAttribute("aria-pressed") !== "true") return;
+    picture.src = address;
+    picture.alt = `Heat map for ${button.textContent}; research only`;
+    words.textContent = RESEARCH;
+  } catch (error) {
+    words.textContent = error.message;
   }
 }
 
