@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import logging
 import os
 import secrets
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 _INCOMING = "incoming"
 _SUFFIX = ".dcm"
 _MEGABYTE = 1 << 20
+_GLANCE = 0.05  # seconds for which a look at the free space holds
 
 
 class Spool:
@@ -42,6 +45,8 @@ class Spool:
         for number in range(256):
             (folder / f"{number:02x}").mkdir(exist_ok=True)
         sync_folder(folder)
+        self._free, self._free_until = 0, 0.0
+        self._prefix, self._numbers = secrets.token_hex(8), itertools.count()
         # Held as long as this process lives: see `alone`.
         self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -66,9 +71,12 @@ class Spool:
         os.close(self._lock)
 
     def free_bytes(self) -> int:
-        """Return how many bytes the file system still has for us."""
-        found = os.statvfs(self.folder)
-        return found.f_bavail * found.f_frsize
+        """Return how many bytes the file system had for us a moment ago: a full disk also says so itself."""
+        now = time.monotonic()
+        if now >= self._free_until:
+            found = os.statvfs(self.folder)
+            self._free, self._free_until = found.f_bavail * found.f_frsize, now + _GLANCE
+        return self._free
 
     def has_room(self) -> bool:
         """Return whether new objects are taken."""
@@ -103,7 +111,7 @@ class Spool:
 
     def new_temporary(self) -> Path:
         """Return a name that no file has yet."""
-        return self._incoming / secrets.token_hex(12)
+        return self._incoming / f"{self._prefix}-{next(self._numbers)}"
 
 
 def published_name(claim: Claim, digest: str) -> str:
@@ -130,6 +138,7 @@ class SpoolFile:
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._temporary: Path | None = None
+        self._head = b""
         self.descriptor = -1
         self.offset = 0
         try:
@@ -145,9 +154,9 @@ class SpoolFile:
             return
         self._temporary = self._spool.new_temporary()
         self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        head = file_meta(self.claim, sender)
-        _write_all(self.descriptor, memoryview(head))
-        self.offset = len(head)
+        # Written with the first piece: each call costs a turn of the interpreter's lock.
+        self._head = file_meta(self.claim, sender)
+        self.offset = len(self._head)
 
     def write(self, piece: memoryview) -> None:
         """Append bytes of the data set."""
@@ -163,11 +172,21 @@ class SpoolFile:
             self._drop()
             return
         try:
-            _write_all(self.descriptor, piece)
+            if self._head:
+                self._begin_with(piece)
+            else:
+                _write_all(self.descriptor, piece)
         except OSError as error:
             self._fail(error)
             return
         self._hash.update(piece)
+
+    def _begin_with(self, piece: memoryview) -> None:
+        head, self._head = self._head, b""
+        done = os.writev(self.descriptor, (head, piece))
+        if done < len(head):
+            _write_all(self.descriptor, memoryview(head)[done:])
+        _write_all(self.descriptor, piece[max(done - len(head), 0) :])
 
     def _fail(self, error: OSError) -> None:
         log.error("the spool can't be written", extra={"event": "spool_failed", "errno": error.errno})

@@ -28,7 +28,7 @@ from triage.receive.verdict import Status, Verdict
 log = logging.getLogger(__name__)
 
 _SMALL = 1 << 16  # bytes read at once where a header is expected
-_LARGE = 1 << 18  # bytes read at once inside a fragment
+_LARGE = 1 << 19  # bytes read at once inside a fragment
 _MAX_PDU = (1 << 20) + 64  # what we announce, and room for a sloppy count
 _MAX_COMMAND = 1 << 16
 _MAX_OTHER = 16 << 20  # data set of a message that is no C-STORE
