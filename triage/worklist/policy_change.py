@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Integer,
     Row,
     Text,
     bindparam,
@@ -108,7 +109,7 @@ def _moved(
         type_coerce(Entry.arrived_at, BigInteger),
         type_coerce(Entry.effective_at, BigInteger),
         type_coerce(Entry.due_at, BigInteger),
-        Entry.aged_out,
+        type_coerce(Entry.aged_out, Integer),
         cast(Entry.standing, Text),
         cast(Entry.pins, Text),
     ).where(unread)
@@ -117,8 +118,9 @@ def _moved(
         kept = orjson.loads(standing)
         shifts = [pin["minutes"] for pin in orjson.loads(pins)] if pins != "[]" else ()
         aged = arrived <= limit
-        shares = [(name, share) for name, _, share in kept["grounds"]]
-        advance = advance_micros(shares, shifts, aged, policy)
+        # Most films are negative, without orders and pins: nothing is to be weighed.
+        shares = [(name, share) for name, _, share in kept["grounds"] if share]
+        advance = advance_micros(shares, shifts, aged, policy) if shares or shifts or aged else 0
         effective, due_at = arrived - advance, arrived + due[kept["due"]]
         if (effective, due_at, aged) != (effective_before, due_before, aged_before):
             yield {
