@@ -143,6 +143,8 @@ def store(
                 failures.append(f"0x{status:04X} {comment}")
 
     threads = [threading.Thread(target=send, args=(n,)) for n in range(associations)]
+    # What the one before left unsynced (storescp syncs nothing) must not be written at this one's expense.
+    os.sync()
     before, began = cpu_seconds(contender.process), time.perf_counter()
     for thread in threads:
         thread.start()
