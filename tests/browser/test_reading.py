@@ -71,6 +71,7 @@ def test_of_two_browsers_one_gets_the_study(room: Stage, open_page: Opener, comp
 
 def test_a_study_is_found_claimed_read_and_done_by_keyboard_alone(room: Stage, open_page: Opener) -> None:
     page = open_page(room.address)
+    expect(page.locator("[name=name]")).to_be_focused()
     page.keyboard.type(READERS[0])
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)

@@ -44,7 +44,7 @@ def routes_of(room: Room) -> list[tuple[str, APIRoute]]:
 
 def address(route: APIRoute) -> str:
     return route.path.format(
-        uid=reading_room.uid_of(1), secret="x", name="page.js", workitem="1.2.3", aet="X"
+        uid=reading_room.uid_of(1), secret="x", name="page.js", workitem="1.2.3", aet="X", number=1
     )
 
 
