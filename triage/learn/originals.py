@@ -62,7 +62,8 @@ def comparison(root: Path, shipped: Path | None) -> str:
         lines += [_line(one, recipe, document, said) for one in ORIGINALS if one.recipe == recipe]
     if shipped is not None:
         document = _read(shipped / FIGURES)
-        lines += [_line(one, "(shipped)", document, "/".join(shipped.parts[-2:])) for one in ORIGINALS]
+        said = "/".join(shipped.parts[-2:]) + ("" if document else ", which has no figures")
+        lines += [_line(one, "(shipped)", document, said) for one in ORIGINALS]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
     rows = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(row.rstrip() for row in rows)
