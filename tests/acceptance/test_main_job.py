@@ -98,18 +98,19 @@ def test_the_list_is_in_the_order_of_its_keys_with_stat_first(site, sent):
     assert {i["study_instance_uid"] for i in items[: len(stat)]} == stat
 
 
-def test_diseased_samples_mostly_stand_before_healthy_ones(site, sent):
-    """Of the pairs of a diseased and a healthy routine sample, most are in the right order.
-
-    Not all: the shipped model calls some healthy drawings tuberculosis, which the policy weighs most
-    (docs/samples.md says so).
-    """
+def test_the_diseased_samples_stand_first_by_the_answer_and_mostly_in_the_list(site, sent):
+    """By the model's own answer all do; in the list thresholds, minutes and orders have a say too."""
     diseased = {film.study_instance_uid: film.diseased for film in sent if film.diseased is not None}
-    routine = [i["study_instance_uid"] for i in site.worklist() if i["band"] == 1]
-    shown = [diseased[uid] for uid in routine if uid in diseased]
+    judged = [item for item in site.worklist() if item["study_instance_uid"] in diseased]
+    assert len(judged) == len(diseased)
+    answers: dict[bool, list[float]] = {True: [], False: []}
+    for uid, is_ill in diseased.items():
+        films = site.get(f"/api/v1/studies/{uid}")["instances"]
+        answers[is_ill].append(max(film["any_disease"] or 0 for film in films))
+    assert min(answers[True]) > max(answers[False])
+    shown = [diseased[item["study_instance_uid"]] for item in judged if item["band"] == 1]
     pairs = [(one, other) for n, one in enumerate(shown) for other in shown[n + 1 :] if one != other]
-    right = sum(one for one, _other in pairs) / len(pairs)
-    assert right >= 0.7
+    assert sum(one for one, _other in pairs) / len(pairs) >= 0.8
 
 
 def test_why_adds_up_to_the_place(site, sent):

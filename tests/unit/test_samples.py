@@ -252,5 +252,4 @@ def test_the_shipped_model_ranks_the_diseased_samples_first(
 ) -> None:
     ill = [p for s, _, p in answers if s.diseased]
     well = [p for s, _, p in answers if not s.diseased]
-    auroc = np.mean([[(a > b) + 0.5 * (a == b) for b in well] for a in ill])
-    assert auroc >= 0.95
+    assert min(ill) > max(well)

@@ -28,7 +28,8 @@ FINDING_SPECIFICITY = 0.90
 #: Share of the frontal films of `val` that must pass the gate.
 GATE_RECALL = 0.998
 #: How far rare classes are lifted on `val`: 0 leaves them as common as they are, 1 makes all classes equal.
-BALANCE = 0.6
+#: Of 0, 0.3 and 0.6 the middle gave the best macro F1 on `val` (.735; .721 and .730).
+BALANCE = 0.3
 
 
 @dataclass(frozen=True)

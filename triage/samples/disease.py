@@ -114,14 +114,14 @@ def cavities(chest: Chest) -> None:
     share = canvas.zeros()
     for side, strength in ((worse, 1.0), (-worse, 0.7)):
         middle = (side * rng.uniform(0.48, 0.60), rng.uniform(0.20, 0.28))
-        away = np.hypot((shape.s - middle[0]) / 0.48, (shape.q - middle[1]) / 0.36)
-        cloud = np.exp(-(away**2)) * (0.78 + 0.36 * canvas.turbulence(rng, 0.05, 4))
+        away = np.hypot((shape.s - middle[0]) / 0.56, (shape.q - middle[1]) / 0.44)
+        cloud = np.exp(-(away**2)) * (0.6 + 0.5 * canvas.turbulence(rng, 0.05, 4))
         share = np.maximum(share, np.float32(strength) * cloud.astype(np.float32))
         share = np.maximum(
-            share, _nodules(canvas, patient, middle, int(42 * strength), rng) * np.float32(strength)
+            share, _nodules(canvas, patient, middle, int(110 * strength), rng) * np.float32(strength)
         )
-        share = np.maximum(share, _scars(canvas, patient, middle, side, rng) * np.float32(0.5 * strength))
-        for _ in range(2 if side == worse else 0):
+        share = np.maximum(share, _scars(canvas, patient, middle, side, rng) * np.float32(0.9 * strength))
+        for _ in range(4 if side == worse else 2):
             share = _hollow(canvas, patient, middle, share, rng)
     cap = step(0.10 - shape.q, 0.1) * 0.4
     _fill(lung, np.maximum(share, cap) * lung.inside)
@@ -132,7 +132,7 @@ def _nodules(
 ) -> Map:
     sheet = canvas.zeros()
     for _ in range(count):
-        x, y = patient.at(middle[0] + rng.normal(0, 0.22), middle[1] + abs(rng.normal(0, 0.2)) - 0.1)
+        x, y = patient.at(middle[0] + rng.normal(0, 0.26), middle[1] + abs(rng.normal(0, 0.34)) - 0.1)
         size = rng.uniform(0.004, 0.012) * patient.half / 0.3
         sheet = np.maximum(sheet, 0.5 * np.exp(-(((canvas.x - x) ** 2 + (canvas.y - y) ** 2) / size**2)))
     return sheet.astype(np.float32)

@@ -16,8 +16,9 @@ from triage.samples.skeleton import skeleton
 
 #: A failing heart is this much wider.
 _HEART_SCALE = 1.75
-#: Who is short of breath breathes in less: the lungs are so much shorter, the heart lies so much broader.
-_SHALLOW, _BROADER = 0.93, 1.08
+#: Who is short of breath lies with a heart so much broader; a small child with narrow airways also traps
+#: air, and its lungs are so much longer.
+_BROADER, _TRAPPED = 1.08, 1.17
 _SHORT_OF_BREATH = frozenset(Kind) - {Kind.NORMAL, Kind.CAVITIES, Kind.MASS}
 
 
@@ -28,7 +29,8 @@ def patient_of(seed: int, build: str, kind: Kind) -> Patient:
     if kind is Kind.LARGE_HEART:
         drawn = with_large_heart(drawn, _HEART_SCALE)
     if kind in _SHORT_OF_BREATH:
-        drawn = replace(drawn, base=drawn.top + _SHALLOW * drawn.tall, heart=_BROADER * drawn.heart)
+        stretch = _TRAPPED if drawn.child else 1.0
+        drawn = replace(drawn, base=drawn.top + stretch * drawn.tall, heart=_BROADER * drawn.heart)
     return drawn
 
 

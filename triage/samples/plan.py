@@ -17,7 +17,7 @@ from pydicom.uid import (
 from triage.samples.disease import Kind
 
 #: Part of every UID: goes up when a sample becomes another, so that no archive takes one for the other.
-EDITION = 1
+EDITION = 2
 
 
 @dataclass(frozen=True)
