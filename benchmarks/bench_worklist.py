@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import httpx
@@ -23,8 +25,10 @@ from triage.store.tables import FilmAssessmentRow
 from triage.web.app import Parts, build_app
 from triage.web.server import WebServer
 from triage.worklist import history, listing, policy_change
+from triage.worklist.scheduler import age_out
 
 WARM = 5
+_MEANWHILE = "first page, REST, during it"
 #: Milliseconds; None where growth alone is of interest.
 BARS: dict[str, float | None] = {
     "first page, store": None,
@@ -33,7 +37,8 @@ BARS: dict[str, float | None] = {
     "assessment to API": 10,
     "assessment to open page": 300,
     "policy change": 300,
-    "first page during it": None,
+    #: At most twice the first page at rest, which the same run measures.
+    _MEANWHILE: None,
     "history of an hour ago": None,
 }
 
@@ -55,6 +60,19 @@ def timed(count: int, act: Callable[[], object]) -> list[float]:
         act()
         spent.append((time.perf_counter() - begun) * 1000)
     return spent
+
+
+def _read(address: str, headers: dict[str, str], stop: Event, ready: Event, told: Queue[list[float]]) -> None:
+    """Read the first page over and over until told to stop; then tell how long each took."""
+    spent: list[float] = []
+    with httpx.Client(base_url=address, headers=headers, timeout=30) as client:
+        client.get("/api/v1/worklist").raise_for_status()
+        ready.set()
+        while not stop.is_set():
+            begun = time.perf_counter()
+            client.get("/api/v1/worklist").raise_for_status()
+            spent.append((time.perf_counter() - begun) * 1000)
+    told.put(spent)
 
 
 class Bench:
@@ -130,26 +148,33 @@ class Bench:
                 spent.append((time.perf_counter() - committed) * 1000)
         return spent
 
+    def settle(self) -> None:
+        """Let the scheduler move what has waited too long: a list in use holds nothing else of that kind."""
+        changed = 1
+        while changed:
+            with self.db.write() as session:
+                changed = age_out(session, policies.active(session), now())
+
     def switch(self, count: int) -> tuple[list[float], list[float]]:
         """Switch to and fro; returns what that took, and the first page for readers meanwhile."""
         tight = {name: minutes / 2 for name, minutes in Policy().minutes.items()}
         both = itertools.cycle((Policy(name="tight", minutes=tight), Policy()))
-        pages: list[float] = []
-        stop = threading.Event()
-
-        def read() -> None:
-            while not stop.is_set():
-                pages.extend(timed(1, self.page)[-1:])
-
-        reader = threading.Thread(target=read)
+        # A reader is another process: within this one, its client would wait for the interpreter too.
+        spawn = multiprocessing.get_context("spawn")
+        stop, ready, told = spawn.Event(), spawn.Event(), spawn.Queue()
+        reader = spawn.Process(
+            target=_read, args=(str(self.client.base_url), self.headers, stop, ready, told)
+        )
         reader.start()
+        ready.wait(60)
         spent = []
         for _ in range(count):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             with self.db.write() as session:
                 policy_change.switch(session, next(both), now(), "benchmark")
-            spent.append((time.perf_counter() - begun) * 1000)
+            spent.append((time.perf_counter() - started) * 1000)
         stop.set()
+        pages = told.get(timeout=60)
         reader.join()
         return spent, pages
 
@@ -170,7 +195,8 @@ class Bench:
         with self.db.read() as session:
             hour_ago = now().replace(minute=0)
             past = timed(3, lambda: history.at(session, hour_ago))
-        switches, meanwhile = self.switch(6)
+        self.settle()
+        switches, meanwhile = self.switch(20)
         return {
             "first page, store": timed(count, self.page),
             "first page, REST": timed(count, lambda: self.get("/api/v1/worklist")),
@@ -178,7 +204,7 @@ class Bench:
             "assessment to API": [self.visible() for _ in range(count)],
             "assessment to open page": self.on_page(max(10, count // 10)),
             "policy change": switches,
-            "first page during it": meanwhile,
+            _MEANWHILE: meanwhile,
             "history of an hour ago": past,
         }
 
@@ -203,14 +229,16 @@ def main() -> None:
     print(
         f"processor time of one first page {cpu['page']:.1f} ms, of one policy change {cpu['switch']:.0f} ms"
     )
-    print(f"{'':26}" + "".join(f"{f'{n} waiting':>20}" for n in sizes) + f"{'bar (p95)':>12}")
+    print(f"{'':28}" + "".join(f"{f'{n} waiting':>20}" for n in sizes) + f"{'bar (p95)':>12}")
     failed = False
     for name, by_size in table.items():
         cells = "".join(f"{statistics.median(v):>11.2f} /{p95(v):>7.2f}" for v in by_size.values())
         bar = BARS[name]
+        if name == _MEANWHILE:
+            bar = round(2 * p95(table["first page, REST"][sizes[-1]]), 2)
         held = bar is None or p95(by_size[sizes[-1]]) <= bar
         failed = failed or not held
-        print(f"{name:26}{cells}{'' if bar is None else f'{bar:g}':>12}{'' if held else '  MISSED'}")
+        print(f"{name:28}{cells}{'' if bar is None else f'{bar:g}':>12}{'' if held else '  MISSED'}")
     if failed:
         raise SystemExit(1)
 

@@ -6,7 +6,8 @@ statements: no film, finding or order is looked at again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,13 +35,16 @@ from sqlalchemy.orm import Session
 from triage.domain.entry import EntryState
 from triage.domain.policy import Policy
 from triage.domain.priority import Ranking, advance_micros, micros_of
-from triage.store import entries, policies, studies
+from triage.store import entries, policies
 from triage.store.database import announce
-from triage.store.tables import Entry, EntryEvent, PolicyRow
+from triage.store.tables import Entry, EntryEvent, PolicyRow, Study
 from triage.store.types import to_micros
 
 #: One after the other, since each has an index of its own and both together have none.
 _UNREAD = (entries.in_state(EntryState.WAITING), entries.in_state(EntryState.CLAIMED))
+
+#: After so many rows readers of the list get their turn: this work would else keep the interpreter to itself.
+_BREATH = 100
 
 #: The table without the types of the domain, whose conversion would cost more than the ranking.
 _ROW = table(
@@ -76,8 +80,13 @@ def switch(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRo
     passed the upper limit is asked anew too, so that switching back restores every key.
     """
     row = policies.activate(session, policy, now, by)
-    _rank_unranked(session, policy, now)
-    moved = [values for unread in _UNREAD for values in _moved(session, unread, policy, now)]
+    moved: list[dict[str, Any]] = []
+    unranked: list[int] = []
+    for unread in _UNREAD:
+        _weigh(session, unread, policy, now, moved, unranked)
+    for study_id in unranked:
+        study = session.get_one(Study, study_id)
+        entries.rerank(session, study, policy, now, verb="reranked", cause="upgrade", actor="scheduler")
     if moved:
         _write(session, moved)
         _record(session, [values["row"] for values in moved], policy, now, by)
@@ -89,18 +98,18 @@ def switch(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRo
     return row
 
 
-def _rank_unranked(session: Session, policy: Policy, now: datetime) -> None:
-    # Rows of an older version of this software hold nothing yet that could be weighed.
-    for unread in _UNREAD:
-        query = select(Entry.study_uid).where(unread, Entry.policy == "")
-        for uid in session.scalars(query).all():
-            study = studies.by_uid(session, uid)
-            entries.rerank(session, study, policy, now, verb="reranked", cause="upgrade", actor="scheduler")
+def _weigh(
+    session: Session,
+    unread: ColumnElement[bool],
+    policy: Policy,
+    now: datetime,
+    moved: list[dict[str, Any]],
+    unranked: list[int],
+) -> None:
+    """Add the new values of rows that move to `moved`, and to `unranked` rows that hold nothing to weigh yet.
 
-
-def _moved(
-    session: Session, unread: ColumnElement[bool], policy: Policy, now: datetime
-) -> Iterator[dict[str, Any]]:
+    Those are of an older version of this software.
+    """
     version = policy.version
     limit = to_micros(now) - micros_of(policy.upper_limit_minutes)
     due = {name: micros_of(minutes) for name, minutes in policy.due.items()}
@@ -112,25 +121,37 @@ def _moved(
         type_coerce(Entry.aged_out, Integer),
         cast(Entry.standing, Text),
         cast(Entry.pins, Text),
+        Entry.policy,
     ).where(unread)
-    found = session.connection().execute(query)
-    for study_id, arrived, effective_before, due_before, aged_before, standing, pins in found:
-        kept = orjson.loads(standing)
+    known: dict[str, tuple[list[tuple[str, float]], int]] = {}
+    for number, row in enumerate(session.connection().execute(query)):
+        if number % _BREATH == 0:
+            time.sleep(0)
+        study_id, arrived, effective_before, due_before, aged_before, standing, pins, ranked_by = row
+        if not ranked_by:
+            unranked.append(study_id)
+            continue
+        if standing not in known:
+            kept = orjson.loads(standing)
+            # Most films are negative, without orders and pins: nothing is to be weighed.
+            shares = [(name, share) for name, _, share in kept["grounds"] if share]
+            known[standing] = (shares, due[kept["due"]])
+        shares, due_after = known[standing]
         shifts = [pin["minutes"] for pin in orjson.loads(pins)] if pins != "[]" else ()
         aged = arrived <= limit
-        # Most films are negative, without orders and pins: nothing is to be weighed.
-        shares = [(name, share) for name, _, share in kept["grounds"] if share]
         advance = advance_micros(shares, shifts, aged, policy) if shares or shifts or aged else 0
-        effective, due_at = arrived - advance, arrived + due[kept["due"]]
+        effective, due_at = arrived - advance, arrived + due_after
         if (effective, due_at, aged) != (effective_before, due_before, aged_before):
-            yield {
-                "row": study_id,
-                "effective": effective,
-                "due": due_at,
-                "advance": advance,
-                "aged": aged,
-                "new": version,
-            }
+            moved.append(
+                {
+                    "row": study_id,
+                    "effective": effective,
+                    "due": due_at,
+                    "advance": advance,
+                    "aged": aged,
+                    "new": version,
+                }
+            )
 
 
 def _write(session: Session, moved: Sequence[dict[str, Any]]) -> None:
