@@ -49,13 +49,15 @@ def active_row(session: Session) -> PolicyRow | None:
 
 def by_version(session: Session, version: str) -> Policy:
     """Return the policy that was in force under a version, as entries name it; else the one in force now."""
+    if version == _BUILT_IN.version:
+        return _BUILT_IN
     known = _versions.get(version)
     if known is not None:
         return known
     query = select(PolicyRow).where(PolicyRow.version == version).order_by(PolicyRow.id.desc()).limit(1)
     row = session.scalars(query).first()
     if row is None:
-        return Policy() if Policy().version == version else active(session)
+        return active(session)
     if len(_versions) >= _MOST_VERSIONS:
         _versions.clear()
     return _versions.setdefault(version, Policy.from_mapping(row.content))
