@@ -217,6 +217,22 @@ def test_a_policy_change_is_one_step_and_undone_by_switching_back(db, three):
     assert uids(db, three) == before
 
 
+def test_a_policy_is_tried_on_the_list_of_an_earlier_minute(db, three):
+    fifo = Policy(name="fifo", mode=Mode.SHADOW)
+    do(db, actions.claim, uid_of(3), "ada", three + MINUTE)
+    do(db, actions.complete, uid_of(3), "ada", three + 2 * MINUTE)
+    arrive(db, 4, three + 3 * MINUTE)
+    with db.read() as session:
+        then = policy_change.compare(session, fifo, three, past=True)
+        today = policy_change.compare(session, fifo, three + 4 * MINUTE)
+    assert [(m.study_uid, m.before, m.after) for m in then] == [
+        (uid_of(1), 2, 1),
+        (uid_of(2), 3, 2),
+        (uid_of(3), 1, 3),
+    ]
+    assert {m.study_uid for m in today} == {uid_of(1), uid_of(2), uid_of(4)}
+
+
 def test_the_list_of_any_minute_can_be_seen_again(db, now):
     arrive(db, 1, now)
     arrive(db, 2, now + MINUTE)

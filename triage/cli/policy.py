@@ -58,6 +58,7 @@ def diff(
     everything: Annotated[
         bool, typer.Option("--all", help="Also the rows that stay where they are.")
     ] = False,
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help="To the list as it stood (RFC 3339).")] = "",
 ) -> None:
     """Show what the policy of FILE would do to the waiting list, row by row; nothing is changed."""
     from rich.console import Console
@@ -65,11 +66,12 @@ def diff(
 
     from triage import settings
     from triage.cli.worklist import open_database
-    from triage.worklist import policy_change
+    from triage.worklist import history, policy_change
 
     policy = settings.read_policy(file)
+    moment = history.moment_of(at) if at else datetime.now(UTC)
     with open_database(config).read() as session:
-        moves = policy_change.compare(session, policy, datetime.now(UTC))
+        moves = policy_change.compare(session, policy, moment, past=bool(at))
     shown = [m for m in moves if everything or m.before != m.after or m.advance_before != m.advance_after]
     if as_json:
         print_json(

@@ -47,7 +47,7 @@ def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:
     query = (
         select(event, Study)
         .join(Study, Study.id == event.study_id)
-        .where(event.id.in_(_last_events(moment)), event.state == EntryState.WAITING)
+        .where(event.id.in_(last_events(moment)), event.state == EntryState.WAITING)
         .order_by(event.band, event.effective_at, event.arrived_at, Study.study_uid)
         .limit(limit)
     )
@@ -67,7 +67,7 @@ def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:
     }
 
 
-def _last_events(moment: datetime) -> Select[tuple[int | None]]:
+def last_events(moment: datetime) -> Select[tuple[int | None]]:
     """Return the newest event by then of each entry that may have waited: those read before are left out."""
     unread = [
         select(Entry.study_id).where(entries.in_state(state), Entry.arrived_at <= moment)

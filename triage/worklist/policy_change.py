@@ -30,7 +30,7 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from triage.domain.entry import EntryState
 from triage.domain.policy import Policy
@@ -39,6 +39,7 @@ from triage.store import entries, policies
 from triage.store.database import announce
 from triage.store.tables import Entry, EntryEvent, PolicyRow, Study
 from triage.store.types import to_micros
+from triage.worklist import history
 
 #: One after the other, since each has an index of its own and both together have none.
 _UNREAD = (entries.in_state(EntryState.WAITING), entries.in_state(EntryState.CLAIMED))
@@ -185,15 +186,25 @@ def _record(session: Session, study_ids: Sequence[int], policy: Policy, now: dat
         session.execute(insert(EntryEvent).from_select([*same, *said], source))
 
 
-def compare(session: Session, policy: Policy, now: datetime) -> list[Move]:
-    """Return what a policy would do to the waiting list, row by row in its new order; nothing is changed."""
+def compare(session: Session, policy: Policy, now: datetime, *, past: bool = False) -> list[Move]:
+    """Return what a policy would do to the waiting list, row by row in its new order; nothing is changed.
+
+    With `past`, `now` is a moment of the past and the list the one of then. What is weighed is what is known
+    of its studies today: the history keeps places and their causes, not what a policy weighs.
+    """
     limit = now - timedelta(minutes=policy.upper_limit_minutes)
-    rows: Sequence[Row[Any]] = session.execute(
-        select(
-            Entry.study_uid, Entry.band, Entry.effective_at, Entry.arrived_at, Entry.urgency,
-            Entry.standing, Entry.pins, Entry.advance_micros, (Entry.arrived_at <= limit).label("aged_out"),
-        ).where(entries.WAITING)
-    ).all()  # fmt: skip
+    event = aliased(EntryEvent)
+    stood: Any = event if past else Entry
+    query = select(
+        Entry.study_uid, stood.band, stood.effective_at, stood.arrived_at, Entry.urgency,
+        Entry.standing, Entry.pins, (stood.arrived_at <= limit).label("aged_out"),
+    )  # fmt: skip
+    if past:
+        query = query.join(event, event.study_id == Entry.study_id)
+        query = query.where(event.id.in_(history.last_events(now)), event.state == EntryState.WAITING)
+    else:
+        query = query.where(entries.WAITING)
+    rows: Sequence[Row[Any]] = session.execute(query).all()
     before = sorted(rows, key=lambda row: (row.band, row.effective_at, row.arrived_at, row.study_uid))
     places = {row.study_uid: number for number, row in enumerate(before, start=1)}
     ranked: list[tuple[Ranking, Row[Any]]] = [(entries.ranking_of(row, policy), row) for row in rows]
@@ -203,7 +214,7 @@ def compare(session: Session, policy: Policy, now: datetime) -> list[Move]:
             study_uid=row.study_uid,
             before=places[row.study_uid],
             after=number,
-            advance_before=timedelta(microseconds=row.advance_micros),
+            advance_before=row.arrived_at - row.effective_at,
             advance_after=ranking.advance,
             reasons=ranking.reasons,
         )
