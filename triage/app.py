@@ -205,7 +205,7 @@ class Service:
         self._work(Stage.DELIVER, outbox.deliver_result, threads=max(1, len(self.settings.destination)))
 
     def _start_scheduler(self) -> None:
-        from triage.list_services import ask_worklists
+        from triage.list_services import ask_worklists, keep_history
         from triage.worklist.scheduler import Scheduler
 
         scheduler = Scheduler(
@@ -215,6 +215,7 @@ class Service:
             claim_idle=timedelta(minutes=self.settings.scheduler.claim_idle_minutes),
         )
         ask_worklists(scheduler, self.settings, self.db, self.clock)
+        keep_history(scheduler, self.settings, self.db, self.clock)
         scheduler.start()
         self._stops.append(scheduler.stop)
 

@@ -1,4 +1,4 @@
-"""What speaks to other systems about the list, as the settings ask: HL7 orders, worklists, workitems."""
+"""What speaks to other systems about the list, as the settings ask, and what is kept of its history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 from triage.settings import Settings
 from triage.store.database import Database
-from triage.worklist import mwl
+from triage.worklist import history, mwl
 from triage.worklist.mllp import MllpServer
 from triage.worklist.scheduler import Scheduler
 from triage.worklist.ups_service import UpsService
@@ -24,6 +24,16 @@ def ask_worklists(
         calling = settings.listener.ae_title
         peer = mwl.WorklistPeer(item.ae_title, item.host, item.port, calling, item.modalities)
         scheduler.also(item.ae_title, partial(mwl.poll, db, peer, clock), every)
+
+
+def keep_history(
+    scheduler: Scheduler, settings: Settings, db: Database, clock: Callable[[], datetime]
+) -> None:
+    """Let the scheduler forget what the settings do not keep."""
+    days = settings.scheduler.history_days
+    if days:
+        every = timedelta(hours=1)
+        scheduler.also("history", partial(history.forget, db, clock, timedelta(days=days)), every)
 
 
 def list_servers(

@@ -157,6 +157,7 @@ class SchedulerSettings(_Section):
 
     rerank_seconds: float = Field(default=30, gt=0)
     claim_idle_minutes: float = Field(default=30, gt=0)
+    history_days: float = Field(default=0, ge=0)
 
 
 class Mwl(_Section):

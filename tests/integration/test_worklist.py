@@ -233,6 +233,24 @@ def test_a_policy_is_tried_on_the_list_of_an_earlier_minute(db, three):
     assert {m.study_uid for m in today} == {uid_of(1), uid_of(2), uid_of(4)}
 
 
+def test_history_is_forgotten_as_the_site_says_and_never_shown_in_part(db, three):
+    do(db, actions.claim, uid_of(1), "ada", three)
+    do(db, actions.complete, uid_of(1), "ada", three + MINUTE)
+    later = three + timedelta(days=40)
+    do(db, actions.claim, uid_of(2), "ada", later - MINUTE)
+    do(db, actions.complete, uid_of(2), "ada", later)
+    assert history.forget(db, lambda: later, timedelta(days=60)) == 0
+    assert history.forget(db, lambda: later, timedelta(days=30)) > 0
+    assert item(db, uid_of(1), later)["events"] == []
+    assert item(db, uid_of(2), later)["events"]
+    assert item(db, uid_of(3), later)["events"], "what waits keeps its history"
+    with db.read() as session:
+        shown = history.at(session, later - timedelta(days=1))["items"]
+        with pytest.raises(history.BadTime, match="is kept from"):
+            history.at(session, three)
+    assert [row["study_instance_uid"] for row in shown] == [uid_of(3), uid_of(2)]
+
+
 def test_the_list_of_any_minute_can_be_seen_again(db, now):
     arrive(db, 1, now)
     arrive(db, 2, now + MINUTE)

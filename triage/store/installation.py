@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from triage.store.tables import Installation
-from triage.store.types import to_micros
+from triage.store.types import from_micros, to_micros
 
 
 def _once(session: Session, name: str, made: str) -> str:
@@ -32,6 +32,17 @@ def uid_namespace(session: Session) -> uuid.UUID:
 def secret_key(session: Session) -> str:
     """Return the key that signs cookies and hashes identifiers for logs; made on first use."""
     return _once(session, "secret_key", secrets.token_hex(32))
+
+
+def history_start(session: Session) -> datetime | None:
+    """Return since when the history of the list is whole; None when nothing of it was ever forgotten."""
+    row = session.get(Installation, "history_start")
+    return from_micros(int(row.value)) if row is not None else None
+
+
+def set_history_start(session: Session, start: datetime) -> None:
+    """Note that the history before `start` is no longer whole."""
+    session.merge(Installation(name="history_start", value=str(to_micros(start))))
 
 
 def take_lease(session: Session, name: str, holder: str, now: datetime, length: timedelta) -> bool:

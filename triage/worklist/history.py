@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select, union_all
+from sqlalchemy import Select, delete, func, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from triage.domain.entry import EntryState
 from triage.errors import TriageError
-from triage.store import entries
+from triage.store import entries, installation
+from triage.store.database import Database
 from triage.store.tables import Entry, EntryEvent, PolicyRow, Study
+
+#: Events that one transaction forgets.
+_AT_ONCE = 1000
 
 
 class BadTime(TriageError):
@@ -42,7 +47,14 @@ def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:
     """Return the first `limit` rows of the list as readers saw it at `moment`, in its order of then.
 
     Each row names the model and policy that had put it there.
+
+    Raises:
+        BadTime: the history of then is not kept any more.
     """
+    start = installation.history_start(session)
+    if start is not None and moment < start:
+        msg = f"The history is kept from {start.isoformat(timespec='seconds')} on; choose a later time."
+        raise BadTime(msg)
     event = aliased(EntryEvent)
     query = (
         select(event, Study)
@@ -65,6 +77,25 @@ def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:
         ],
         "next_cursor": None,
     }
+
+
+def forget(db: Database, clock: Callable[[], datetime], keep: timedelta) -> int:
+    """Remove the history of studies that were read longer than `keep` ago; return how many events that were.
+
+    Whatever still waits keeps all of its history. Some thousand studies at a time, so that no writer waits.
+    """
+    before = clock() - keep
+    removed = 0
+    while True:
+        with db.write() as session:
+            old = select(Entry.study_id).where(Entry.read_at < before)
+            chosen = select(EntryEvent.id).where(EntryEvent.study_id.in_(old)).limit(_AT_ONCE)
+            numbers = session.scalars(chosen).all()
+            if not numbers:
+                return removed
+            session.execute(delete(EntryEvent).where(EntryEvent.id.in_(numbers)))
+            installation.set_history_start(session, before)
+            removed += len(numbers)
 
 
 def last_events(moment: datetime) -> Select[tuple[int | None]]:
