@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Opener
 from tests.browser.stage import READERS, ROOT, Stage
@@ -73,6 +73,18 @@ def test_a_row_can_be_touched_on_a_phone(room: Stage, open_page: Opener) -> None
     page.locator(".row .pick").first.click()
     expect(page.locator(".panel [data-do=claim]")).to_be_visible()
     page.locator(".panel [data-do=claim]").click()
+    expect(page.locator(".panel [data-do=complete]")).to_be_visible()
+
+
+def test_a_button_is_out_of_reach_until_it_can_act(room: Stage, open_page: Opener) -> None:
+    page = open_page(room.way_in(READERS[0]))
+    held: list[Route] = []
+    page.route("**/static/page.js", lambda route: held.append(route))
+    page.goto(f"{room.address}/studies/{uid_of(1)}", wait_until="commit")
+    claim = page.locator(".panel [data-do=claim]")
+    expect(claim).to_have_css("pointer-events", "none")
+    held[0].continue_()
+    claim.click()
     expect(page.locator(".panel [data-do=complete]")).to_be_visible()
 
 

@@ -201,6 +201,7 @@ localise(document);
 tick();
 setInterval(tick, 5000);
 panel.start();
+document.body.classList.remove("early");
 listen(() => {
   if (list.list) list.refresh();
   else panel.renew();
