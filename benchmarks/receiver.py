@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -14,6 +15,8 @@ from tests.receiving import Room
 
 def main() -> None:
     room = Room(Path(sys.argv[1]), quiet=60.0, fast=sys.argv[2:] != ["ordinary"]).start()
+    gc.collect()
+    gc.freeze()  # as `triage serve` does
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     print(room.address[1], flush=True)

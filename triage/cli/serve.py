@@ -22,6 +22,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until interrupted; prints the addresses that it listens on."""
+    import gc
     import signal
     import threading
 
@@ -36,6 +37,9 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     service.start()
+    # What is loaded by now stays for good: a collector that walks through all of it holds up every thread.
+    gc.collect()
+    gc.freeze()
     for line in service.addresses():
         print(line, flush=True)
     stop.wait()

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +20,7 @@ from sqlalchemy.orm import Session
 from triage.domain.study import CompletedBy, StudyState
 from triage.errors import TriageError
 from triage.receive.intake import Sender, Stored
+from triage.receive.watch import Watch, Watches
 from triage.store import entries, instances, studies
 from triage.store.database import Database
 from triage.work.queue import Queue, Stage
@@ -31,20 +31,7 @@ log = logging.getLogger(__name__)
 RELEASE_GRACE = 1.0  # seconds
 #: Notices about studies that never come must not pile up.
 _MAX_EXPECTED = 1000
-#: Studies that are due within this time share a transaction.
-_TOGETHER = 0.2  # seconds
 _RETRY = 1.0  # seconds until a study is looked at again that the database did not take
-
-
-@dataclass
-class _Watch:
-    """A study whose images still come; times are of the monotonic clock."""
-
-    last: float
-    due: float
-    reason: CompletedBy
-    sender: tuple[str, str]
-    associations: set[int] = field(default_factory=set)
 
 
 class Completion:
@@ -68,13 +55,11 @@ class Completion:
         self._evidence = frozenset(evidence)
         self._hold = longest_hold.total_seconds()
         self._changed = threading.Condition()
-        self._watched: dict[int, _Watch] = {}
+        self._watched = Watches()
         #: Open associations, and whether each is in the middle of an object.
         self._open: dict[int, tuple[tuple[str, str], bool]] = {}
         #: Studies of which an association brought objects.
         self._brought: defaultdict[int, set[int]] = defaultdict(set)
-        #: Whether a study waits only for what an open association may still bring.
-        self._holding = False
         #: Studies that a notice lists, until all that it lists is here.
         self._expected: dict[str, tuple[frozenset[str], CompletedBy]] = {}
         self._look_again = False
@@ -92,7 +77,7 @@ class Completion:
             for study_id, sender, last in left:
                 age = max((moment - last).total_seconds(), 0.0)
                 due = now + max(self._quiet - age, 0.0)
-                self._watched.setdefault(study_id, _Watch(now - age, due, CompletedBy.QUIET, (sender, "")))
+                self._watched.add(study_id, Watch(now - age, due, CompletedBy.QUIET, (sender, "")))
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -108,10 +93,9 @@ class Completion:
         now = time.monotonic()
         sender = (stored.sender.ae_title, stored.sender.host)
         with self._changed:
-            watch = self._watched.get(stored.study_id)
-            if watch is None:
-                watch = self._watched[stored.study_id] = _Watch(now, now, CompletedBy.QUIET, sender)
-            watch.last, watch.due, watch.sender = now, now + self._quiet, sender
+            due = now + self._quiet
+            watch = self._watched.add(stored.study_id, Watch(now, due, CompletedBy.QUIET, sender))
+            watch.last, watch.due, watch.sender = now, due, sender
             watch.reason = CompletedBy.QUIET
             if stored.sender.association:
                 watch.associations.add(stored.sender.association)
@@ -134,8 +118,6 @@ class Completion:
         with self._changed:
             if sender.association in self._open:
                 self._open[sender.association] = ((sender.ae_title, sender.host), busy)
-            if self._holding and not busy:
-                self._changed.notify_all()
 
     def closed(self, sender: Sender, *, released: bool) -> None:
         """Note that an association ended; only an orderly release is a sign that everything was sent."""
@@ -151,10 +133,10 @@ class Completion:
                 if not released or CompletedBy.ASSOCIATION_RELEASE not in self._evidence:
                     continue
                 if soon < watch.due or watch.due <= now:
-                    watch.due, watch.reason = soon, CompletedBy.ASSOCIATION_RELEASE
-                    self._wake_for(soon)
-            if self._holding:
-                self._changed.notify_all()
+                    watch.reason = CompletedBy.ASSOCIATION_RELEASE
+                    self._watched.hurry(study_id, watch, soon)
+            self._watched.look_at_held(now)
+            self._wake_for(self._watched.next)
 
     def expect(self, study_uid: str, instance_uids: Collection[str], by: CompletedBy) -> None:
         """Complete a study as soon as every listed object is here: a notice often comes before the images."""
@@ -194,27 +176,18 @@ class Completion:
             study_id = study.id
         return bool(self._complete([(study_id, by)]))
 
-    def _held(self, watch: _Watch, now: float) -> bool:
-        """Return whether an open association says that more of this study may be on its way."""
-        if now - watch.last > max(self._hold, self._quiet):
-            return False
-        return any(
-            number in watch.associations or (busy and sender == watch.sender)
-            for number, (sender, busy) in self._open.items()
-        )
-
     def _due(self, now: float) -> list[tuple[int, CompletedBy]]:
         """Return the studies that are complete by now, and forget them."""
-        near = [
-            (study_id, watch) for study_id, watch in self._watched.items() if watch.due <= now + _TOGETHER
-        ]
-        ready = [(study_id, watch) for study_id, watch in near if not self._held(watch, now)]
-        self._holding = len(ready) < len(near)
-        if not any(watch.due <= now for _, watch in ready):
-            return []
-        for study_id, _ in ready:
-            del self._watched[study_id]
-        return [(study_id, watch.reason) for study_id, watch in ready]
+        longest = max(self._hold, self._quiet)
+        sending = {sender for sender, busy in self._open.values() if busy}
+
+        def held(watch: Watch) -> bool:
+            """Say whether an open association may still bring more of a study."""
+            if now - watch.last > longest:
+                return False
+            return watch.sender in sending or not watch.associations.isdisjoint(self._open)
+
+        return self._watched.take_due(now, held)
 
     def _wait(self) -> list[tuple[int, CompletedBy]]:
         with self._changed:
@@ -223,9 +196,8 @@ class Completion:
                 ready = self._due(now)
                 if ready or self._look_again:
                     return ready
-                times = [w.due if w.due > now else w.last + self._hold for w in self._watched.values()]
-                self._wakes_at = min(times, default=math.inf)
-                self._changed.wait(max(self._wakes_at - now, 0.001) if times else None)
+                self._wakes_at = self._watched.next
+                self._changed.wait(None if self._wakes_at == math.inf else max(self._wakes_at - now, 0.001))
             return []
 
     def _run(self) -> None:
@@ -260,7 +232,7 @@ class Completion:
             moment = time.monotonic()
             with self._changed:
                 for study_id, by in due:
-                    self._watched.setdefault(study_id, _Watch(moment, moment + _RETRY, by, ("", "")))
+                    self._watched.add(study_id, Watch(moment, moment + _RETRY, by, ("", "")))
             return 0
         for study_id in done:
             log.info("a study is complete", extra={"event": "completed", "study_id": study_id})

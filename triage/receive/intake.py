@@ -94,6 +94,7 @@ class Intake:
         try:
             if file.refusal is not None:
                 raise file.refusal
+            file.hasten()
             header = read_header(file.descriptor, file.offset, file.claim)
             arrival = Arrival(header, file.digest, file.size, file.publish(), sender)
         except Refused as refused:

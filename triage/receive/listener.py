@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 _config.LOG_HANDLER_LEVEL = "none"
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
+# pydicom's warnings quote the values that it finds odd; what matters of them is checked here.
+pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
 # Its errors quote the bytes that it could not read, which may be a patient; ours say what matters.
 for _name in ("dul", "utils", "association", "acse", "dimse", "service_class", "pdu", "transport"):
     logging.getLogger(f"pynetdicom.{_name}").setLevel(logging.CRITICAL)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
@@ -48,11 +48,13 @@ class Database:
             json_deserializer=orjson.loads,
             pool_size=20,
             max_overflow=40,
+            pool_use_lifo=True,
             pool_pre_ping=not self.is_sqlite,
         )
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
         self._writer = threading.Lock()
+        self._writes: Connection | None = None
         self._listeners: list[Callable[[frozenset[str]], None]] = []
 
     @contextmanager
@@ -71,9 +73,8 @@ class Database:
         power cut, after which its owner can do it again from what is durable elsewhere. Commits keep their
         order, so nothing that was built upon it is kept without it.
         """
-        with self._exclusive(), Session(self.engine, expire_on_commit=False) as session:
-            for statement in self._begin(repeatable=repeatable):
-                session.connection().exec_driver_sql(statement)
+        with self._exclusive() as bind, Session(bind, expire_on_commit=False) as session:
+            self._begin(session.connection(), repeatable=repeatable)
             yield session
             session.commit()
             topics: set[str] = session.info.get("topics", set())
@@ -81,18 +82,28 @@ class Database:
             for listener in list(self._listeners):
                 listener(frozenset(topics))
 
-    def _begin(self, *, repeatable: bool) -> tuple[str, ...]:
-        if self.is_sqlite:
-            return (f"PRAGMA synchronous={'NORMAL' if repeatable else 'FULL'}", "BEGIN IMMEDIATE")
-        return ("SET LOCAL synchronous_commit TO off",) if repeatable else ()
+    def _begin(self, connection: Connection, *, repeatable: bool) -> None:
+        if not self.is_sqlite:
+            if repeatable:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            return
+        mode = "NORMAL" if repeatable else "FULL"
+        if connection.info.get("synchronous") != mode:
+            connection.exec_driver_sql(f"PRAGMA synchronous={mode}")
+            connection.info["synchronous"] = mode
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[Engine | Connection]:
         if not self.is_sqlite:
-            yield
+            yield self.engine
             return
         with self._writer:
-            yield
+            # Always the same connection: SQLite's cache of pages belongs to one, and what another one commits
+            # makes it stale.
+            if self._writes is None:
+                self._writes = self.engine.connect()
+            yield self._writes
 
     def on_commit(self, listener: Callable[[frozenset[str]], None]) -> None:
         """Call `listener` with the topics of each committed transaction, on the committing thread.
@@ -103,6 +114,10 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; further use opens new ones."""
+        with self._writer:
+            if self._writes is not None:
+                self._writes.close()
+                self._writes = None
         self.engine.dispose()
 
 

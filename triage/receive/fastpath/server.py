@@ -11,15 +11,27 @@ import time
 from typing import Any
 
 from pynetdicom import evt
-from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import Association
+from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
+from pynetdicom.acse import ACSE
+from pynetdicom.association import Association, ServiceUser
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import (
+    AddressInformation,
+    AssociationSocket,
+    RequestHandler,
+    ThreadedAssociationServer,
+)
 
 from triage.receive.fastpath.parts import Hooks, Line, failed
 from triage.receive.fastpath.upper import FastDul
 
 log = logging.getLogger(__name__)
+
+
+#: An association of ours has no second thread to wait for.
+_SET = threading.Event()
+_SET.set()
 
 
 class _Socket(AssociationSocket):
@@ -50,16 +62,32 @@ class FastAssociation(Association):
     dul: FastDul
 
     def __init__(self, server: FastServer) -> None:
-        """Prepare one association of `server`."""
+        # Not pynetdicom's own: it makes an upper layer that we replace, and threads and locks with it.
+        threading.Thread.__init__(self, name="association", daemon=True)
         self._seat = server
-        super().__init__(server.ae, MODE_ACCEPTOR)
-        self._server = server
-        self.dul = FastDul(self, server.hooks)
+        self._server, self._ae, self.mode = server, server.ae, MODE_ACCEPTOR
+        self.requestor, self.acceptor = ServiceUser(self, MODE_REQUESTOR), ServiceUser(self, MODE_ACCEPTOR)
+        self.is_established = self.is_rejected = self.is_aborted = self.is_released = False
+        self._sent_abort = self._sent_release = self._kill = self._started_dul = self._is_paused = False
+        self._accepted_cx, self._rejected_cx = {}, []
+        self._dul_ready = self._reactor_checkpoint = _SET
+        self._handlers = dict(server.bound)
+        self._asked = self._made_next = False
+        self.acse, self.dul, self.dimse = ACSE(self), FastDul(self, server.hooks), DIMSEServiceProvider(self)
         self.dimse.msg_queue = Line()  # type: ignore[assignment]
-        self._asked = False
-        # The timers belong to the new upper layer.
         self.acse_timeout, self.dimse_timeout = server.ae.acse_timeout, server.ae.dimse_timeout
-        self.network_timeout = server.ae.network_timeout
+        self.network_timeout, self.network_timeout_response = server.ae.network_timeout, "A-ABORT"
+        acceptor, ae = self.acceptor, server.ae
+        acceptor.maximum_length = ae.maximum_pdu_size
+        acceptor.ae_title = server.ae_title
+        acceptor.address_info = server.local
+        acceptor.implementation_version_name = ae.implementation_version_name
+        # Contexts are shared: nothing in the negotiation writes to the acceptor's own.
+        acceptor.supported_contexts = list(server.contexts)
+
+    def run(self) -> None:
+        """Serve the association; its upper layer needs no start of its own."""
+        self.run_reactor()
 
     def kill(self) -> None:
         """End soon: as soon as what is to be sent is sent, and the connection is closed."""
@@ -78,7 +106,12 @@ class FastAssociation(Association):
         self.dul.begin()
         try:
             while not self.dul.over and self.dul.turn():
-                self._look()
+                if self.dul.news:
+                    self._look()
+                elif not self._made_next and self.is_established:
+                    # The peer has its answer and prepares its first object: time for the next one to come.
+                    self._made_next = True
+                    self._seat.make_next()
         except Exception as error:  # noqa: BLE001 - the top of the thread: a request that breaks negotiation
             failed(error)
             self.dul.give_up()
@@ -153,24 +186,9 @@ class _Handler(RequestHandler):
     server: FastServer
 
     def _create_association(self) -> FastAssociation:
-        assoc = FastAssociation(self.server)
-        assoc.name = f"AcceptorThread@{self.client_address[0]}"
+        assoc = self.server.next_association()
         assoc.set_socket(_Socket(assoc, client_socket=self.request))
-        acceptor = assoc.acceptor
-        acceptor.maximum_length = self.ae.maximum_pdu_size
-        acceptor.ae_title = self.server.ae_title
-        acceptor.address_info = self.local
-        acceptor.implementation_class_uid = self.ae.implementation_class_uid
-        acceptor.implementation_version_name = self.ae.implementation_version_name
-        # Contexts are shared: nothing in the negotiation writes to the acceptor's own.
-        acceptor.supported_contexts = list(self.server.contexts)
         assoc.requestor.address_info = self.remote
-        for event, bound in self.server._handlers.items():
-            if event.is_intervention:
-                assoc.bind(event, *bound)
-            else:
-                for handler, arguments in bound:  # type: ignore[misc]
-                    assoc.bind(event, handler, arguments)
         self.server.seated(assoc)
         return assoc
 
@@ -198,7 +216,42 @@ class FastServer(ThreadedAssociationServer):
         self._seats = threading.Lock()
         self._shaking = 0
         self.live: set[FastAssociation] = set()
+        self._next: FastAssociation | None = None
         super().__init__(ae, address, ae_title, contexts, ssl_context, evt_handlers, _Handler)
+        self.local = AddressInformation.from_tuple(self.server_address)
+        template = Association(ae, MODE_ACCEPTOR)
+        for event, bound in self._handlers.items():
+            if event.is_intervention:
+                template.bind(event, *bound)
+            else:
+                for handler, arguments in bound:  # type: ignore[misc]
+                    template.bind(event, handler, arguments)
+        #: The handlers of every association.
+        self.bound = template._handlers
+
+    def next_association(self) -> FastAssociation:
+        """Return an association for a connection that has just come."""
+        with self._seats:
+            made, self._next = self._next, None
+        return made or FastAssociation(self)
+
+    def make_next(self) -> None:
+        """Make the association of the next connection now, while no peer waits for it."""
+        if self._next is not None:
+            return
+        made = FastAssociation(self)
+        with self._seats:
+            spare, self._next = self._next, made
+        if spare is not None:
+            spare.dul.end()
+
+    def server_close(self) -> None:
+        """Close the port, and what was made for a connection that never came."""
+        super().server_close()
+        with self._seats:
+            spare, self._next = self._next, None
+        if spare is not None:
+            spare.dul.end()
 
     def seated(self, assoc: FastAssociation) -> None:
         """Note an association that was made."""

@@ -73,6 +73,10 @@ class FastDul(DULServiceProvider):
         self.to_provider_queue: Any = Line(self.wake)
         self._small = memoryview(bytearray(_SMALL))
         self._start = self._end = 0
+        #: Whether the socket was found to have something, or an end, that was not looked at yet.
+        self._readable = False
+        #: Whether a timer ran out while nothing came.
+        self._waited_out = False
         self._command = b""
         self._other = 0
         self._transfer: _Transfer | None = None
@@ -98,6 +102,11 @@ class FastDul(DULServiceProvider):
     def over(self) -> bool:
         """Whether nothing can come or go any more."""
         return self._kill_thread or (self.stop_dul() and self.event_queue.empty())
+
+    @property
+    def news(self) -> bool:
+        """Whether there is something for the user's side: a primitive, a message, or too long a silence."""
+        return bool(self.to_user_queue.queue or self.assoc.dimse.msg_queue.queue or self._waited_out)
 
     def begin(self) -> None:
         """Be ready for the first turn."""
@@ -152,34 +161,39 @@ class FastDul(DULServiceProvider):
             return
         if not self.assoc._kill and not (self.to_user_queue.empty() and self.assoc.dimse.msg_queue.empty()):
             return
-        watched: list[Any] = [self._wake]
+        poller = select.poll()
         sock = self.socket.socket if self.socket is not None else None
-        if sock is not None:
-            if isinstance(sock, ssl.SSLSocket) and sock.pending():
-                return
-            watched.append(sock)
         limits = [
             max(timer.remaining, 0.0) + 0.01
             for timer in (self.artim_timer, self._idle_timer)
             if timer.timeout is not None and timer._start_time is not None and timer._end_time is None
         ]
         try:
-            poller = select.poll()
-            for each in watched:
-                poller.register(each, select.POLLIN)
-            poller.poll(min(limits) * 1000 if limits else None)
-            os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
+            if sock is not None:
+                if isinstance(sock, ssl.SSLSocket) and sock.pending():
+                    self._readable = True
+                    return
+                poller.register(sock, select.POLLIN)
+            poller.register(self._wake, select.POLLIN)
+            found = poller.poll(min(limits) * 1000 if limits else None)
+            self._waited_out = not found
+            for descriptor, _ in found:
+                if descriptor == self._wake:
+                    os.eventfd_read(self._wake)
+                else:
+                    self._readable = True
         except (OSError, ValueError):
             # The socket was closed under us: say so once, as pynetdicom's own select does.
             self.event_queue.put("Evt17")
 
     def _is_transport_event(self) -> bool:
-        if self._start < self._end and self.state_machine.current_state != "Sta13":
-            self._read_pdu_data()
-            return True
-        return super()._is_transport_event()
+        if self.state_machine.current_state == "Sta13":
+            return super()._is_transport_event()
+        if self._start == self._end and not self._readable:
+            return False
+        self._readable = False
+        self._read_pdu_data()
+        return True
 
     # Reading
 
