@@ -295,6 +295,25 @@ def test_a_private_class_does_not_fail_the_association(tmp_path, fast):
         peer.release()
 
 
+@both_paths
+def test_who_asks_the_same_again_is_answered_the_same_but_let_in_only_if_it_may(tmp_path, fast):
+    with receiving(tmp_path, fast=fast) as room:
+        for number in range(4):
+            peer = RawPeer(room.address, [*CONTEXTS, ("1.2.3.4", EXPLICIT_LE)])
+            assert peer.accepted == ({1, 3, 5} if fast else {1, 3})
+            assert peer.store(an_object(number + 1))[0] == 0
+            peer.release()
+        other = RawPeer(room.address, [(SR, EXPLICIT_LE)])
+        assert other.accepted == {1}
+        other.release()
+        assert len({row.sop_instance_uid for row in room.instances()}) == 4
+        room.spool.low_water_bytes = 1 << 60
+        with pytest.raises(Rejected) as caught:
+            RawPeer(room.address, [*CONTEXTS, ("1.2.3.4", EXPLICIT_LE)])
+        assert caught.value.args[0] == (2, 3, 1)
+        wait_until(lambda: room.listener.open_associations == 0, 5)
+
+
 def test_an_abort_in_the_middle_leaves_nothing_and_is_noted(tmp_path):
     with receiving(tmp_path) as room:
         peer = RawPeer(room.address, CONTEXTS)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import queue
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
 
 from triage.receive.parse import Claim
 from triage.receive.spool import SpoolFile
 from triage.receive.verdict import Verdict
 
 log = logging.getLogger(__name__)
+
+_REMEMBERED = 64
 
 
 def failed(error: Exception) -> None:
@@ -36,6 +43,35 @@ class Hooks(Protocol):
 
     def turned_away(self, host: str, status: str, sentence: str) -> None:
         """Note a connection that was closed before it could ask for an association."""
+
+
+@dataclass(frozen=True)
+class Negotiated:
+    """What was agreed on an association; the same request is agreed on in the same way. Read only."""
+
+    request: A_ASSOCIATE
+    accepted: dict[int, PresentationContext]
+    rejected: list[PresentationContext]
+    #: The A-ASSOCIATE-AC as it was sent.
+    answer: bytes
+
+
+class Memory:
+    """The latest negotiations by the bytes of their request: senders ask the same for each association."""
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._known: dict[bytes, Negotiated] = {}
+
+    def recall(self, request: bytes) -> Negotiated | None:
+        """Return what was agreed when the same was asked before."""
+        return self._known.get(hashlib.sha256(request).digest())
+
+    def keep(self, request: bytes, negotiated: Negotiated) -> None:
+        """Remember an agreement; a request may hold a password, so only its hash is kept."""
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[hashlib.sha256(request).digest()] = negotiated
 
 
 class Line:

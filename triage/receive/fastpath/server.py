@@ -15,6 +15,7 @@ from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association, ServiceUser
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import (
     AddressInformation,
@@ -23,7 +24,7 @@ from pynetdicom.transport import (
     ThreadedAssociationServer,
 )
 
-from triage.receive.fastpath.parts import Hooks, Line, failed
+from triage.receive.fastpath.parts import Hooks, Line, Memory, Negotiated, failed
 from triage.receive.fastpath.upper import FastDul
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class FastAssociation(Association):
         self._accepted_cx, self._rejected_cx = {}, []
         self._dul_ready = self._reactor_checkpoint = _SET
         self._handlers = dict(server.bound)
-        self._asked = self._made_next = False
+        self._asked = self._settled = False
+        self._request = b""
         self.acse, self.dul, self.dimse = ACSE(self), FastDul(self, server.hooks), DIMSEServiceProvider(self)
         self.dimse.msg_queue = Line()  # type: ignore[assignment]
         self.acse_timeout, self.dimse_timeout = server.ae.acse_timeout, server.ae.dimse_timeout
@@ -108,9 +110,10 @@ class FastAssociation(Association):
             while not self.dul.over and self.dul.turn():
                 if self.dul.news:
                     self._look()
-                elif not self._made_next and self.is_established:
-                    # The peer has its answer and prepares its first object: time for the next one to come.
-                    self._made_next = True
+                elif not self._settled and self.is_established:
+                    # The peer has its answer and prepares its first object.
+                    self._settled = True
+                    self._remember()
                     self._seat.make_next()
         except Exception as error:  # noqa: BLE001 - the top of the thread: a request that breaks negotiation
             failed(error)
@@ -150,6 +153,37 @@ class FastAssociation(Association):
         evt.trigger(self, evt.EVT_REQUESTED, {})
         if not self.is_aborted and not self.is_rejected:
             self.acse.negotiate_association()
+
+    def asked(self, request: bytes) -> bool:
+        """Answer an A-ASSOCIATE-RQ that was answered before; returns False where it is a new one.
+
+        Whether this peer is let in is asked all the same. What an answer costs is the agreement on contexts:
+        senders that open an association for each object ask for the same ones each time.
+        """
+        known = self._seat.memory.recall(request)
+        if known is None:
+            self._request = request
+            return False
+        self.dul.artim_timer.stop()
+        self.dul.state_machine.transition("Sta3")
+        self._asked = True
+        self.requestor.primitive = known.request
+        evt.trigger(self, evt.EVT_REQUESTED, {})
+        if not self.is_aborted and not self.is_rejected and self.dul.socket is not None:
+            self.requestor.ae_title = known.request.calling_ae_title
+            self._accepted_cx, self._rejected_cx = known.accepted, known.rejected
+            self.dul.socket.send(known.answer)
+            self.dul.state_machine.transition("Sta6")
+            self.is_established = True
+        return True
+
+    def _remember(self) -> None:
+        request, answer = self.requestor.primitive, self.acceptor.primitive
+        if self._request and request is not None and answer is not None:
+            sent = A_ASSOCIATE_AC(answer).encode()
+            agreed = Negotiated(request, self._accepted_cx, self._rejected_cx, sent)
+            self._seat.memory.keep(self._request, agreed)
+        self._request = b""
 
     def _ended(self) -> bool:
         """Return whether the association is over; as in pynetdicom's own loop."""
@@ -217,6 +251,7 @@ class FastServer(ThreadedAssociationServer):
         self._shaking = 0
         self.live: set[FastAssociation] = set()
         self._next: FastAssociation | None = None
+        self.memory = Memory()
         super().__init__(ae, address, ae_title, contexts, ssl_context, evt_handlers, _Handler)
         self.local = AddressInformation.from_tuple(self.server_address)
         template = Association(ae, MODE_ACCEPTOR)

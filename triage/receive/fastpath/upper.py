@@ -12,7 +12,6 @@ import time
 from collections import deque
 from typing import Any
 
-from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
@@ -57,9 +56,9 @@ class FastDul(DULServiceProvider):
     It has no thread of its own: its association turns it, and does the user's side between two turns.
     """
 
-    def __init__(self, assoc: Association, hooks: Hooks) -> None:
+    def __init__(self, assoc: Any, hooks: Hooks) -> None:
         # Not pynetdicom's own: it makes a thread, and queues with three locks each.
-        self._assoc = assoc
+        self._assoc = self._owner = assoc
         self.socket = None
         self._idle_timer, self.artim_timer = Timer(60), Timer(30)
         self._kill_thread = False
@@ -261,6 +260,8 @@ class FastDul(DULServiceProvider):
         body = self._take(length, deadline)
         if kind in (5, 7):
             self._abandon()
+        if kind == 1 and self.state_machine.current_state == "Sta2" and self._owner.asked(body):
+            return
         try:
             pdu, event = self._decode_pdu(bytearray(wire.PDU_HEAD.pack(kind, 0, length) + body))
         except Exception as error:  # noqa: BLE001 - whatever pynetdicom's decoder stumbles over
