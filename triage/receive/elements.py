@@ -22,7 +22,10 @@ MAX_VALUE = 16_384
 
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXEL_GROUP = 0x7FE0
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+# With lengths of two bytes and of four (PS3.5 7.1.2).
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
 
@@ -66,9 +69,10 @@ class Walk:
         self._source = source
         self._wanted = wanted
         order = ">" if big_endian else "<"
-        self._tag = struct.Struct(order + "HH")
+        # Whatever it is, an element begins with eight bytes: tag, then VR and length, or length alone.
+        self._head = struct.Struct(order + "HH2sH")
+        self._tag_and_length = struct.Struct(order + "HHL")
         self._long = struct.Struct(order + "L")
-        self._short = struct.Struct(order + "H")
         self._stack = [_Frame(is_items=False, end=None, implicit=implicit)]
         self.found = Walked()
 
@@ -103,19 +107,21 @@ class Walk:
             return True
         if len(self._stack) == 1 and self._source.ended():
             return False
-        group, element = self._tag.unpack(self._source.take(4))
+        head = self._source.take(8)
+        group, element, vr, length = self._head.unpack(head)
         tag = group << 16 | element
         self.found.elements += 1
         if self.found.elements > MAX_ELEMENTS:
             raise Refused(Status.UNREADABLE, f"The data set has more than {MAX_ELEMENTS} elements.")
         if frame.is_items:
-            self._item(frame, tag)
+            self._item(frame, tag, self._long.unpack(head[4:])[0])
+        elif vr in _SHORT and group < _PIXEL_GROUP and not frame.implicit:
+            self._value(frame, tag, vr, length)
         else:
-            self._element(frame, tag)
+            self._element(frame, tag, head)
         return True
 
-    def _item(self, frame: _Frame, tag: int) -> None:
-        length = self._long.unpack(self._source.take(4))[0]
+    def _item(self, frame: _Frame, tag: int, length: int) -> None:
         if tag == _SEQUENCE_END:
             self._stack.pop()
         elif tag == _ITEM:
@@ -137,14 +143,13 @@ class Walk:
             raise ExhaustedError(length - left)
         return self._source.position + length
 
-    def _element(self, frame: _Frame, tag: int) -> None:
+    def _element(self, frame: _Frame, tag: int, head: bytes) -> None:
         if tag in (_ITEM_END, _SEQUENCE_END):
-            self._source.take(4)
             # A delimiter where none is due is passed over, as every reader does.
             if frame.end is None and len(self._stack) > 1:
                 self._stack.pop()
             return
-        vr, length = self._vr_and_length(frame)
+        vr, length = self._vr_and_length(frame, head)
         if tag in _PIXELS and len(self._stack) == 1:
             self._pixels(length)
         elif self._is_sequence(tag, vr, length):
@@ -155,16 +160,15 @@ class Walk:
         else:
             self._value(frame, tag, vr, length)
 
-    def _vr_and_length(self, frame: _Frame) -> tuple[bytes, int]:
-        head = self._source.take(4)
-        vr = head[:2]
+    def _vr_and_length(self, frame: _Frame, head: bytes) -> tuple[bytes, int]:
+        vr = head[4:6]
         # A representation that is no two capitals means an implicit element, as pydicom reads it too: two
         # readers of one object must not disagree about whose it is.
         if frame.implicit or not (vr.isalpha() and vr.isupper()):
-            return b"", self._long.unpack(head)[0]
+            return b"", self._long.unpack(head[4:])[0]
         if vr in _LONG:
             return vr, self._long.unpack(self._source.take(4))[0]
-        return vr, self._short.unpack(head[2:])[0]
+        return vr, self._head.unpack(head)[3]
 
     @staticmethod
     def _is_sequence(tag: int, vr: bytes, length: int) -> bool:
@@ -193,8 +197,7 @@ class Walk:
         self.found.encapsulated = True
         total = 0
         while True:
-            group, element = self._tag.unpack(self._source.take(4))
-            length = self._long.unpack(self._source.take(4))[0]
+            group, element, length = self._tag_and_length.unpack(self._source.take(8))
             tag = group << 16 | element
             if tag == _SEQUENCE_END:
                 break
