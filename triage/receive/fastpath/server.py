@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import select
 import socket
@@ -24,6 +25,7 @@ from pynetdicom.transport import (
     ThreadedAssociationServer,
 )
 
+from triage.receive.fastpath.crew import Crew
 from triage.receive.fastpath.parts import Hooks, Line, Memory, Negotiated, failed
 from triage.receive.fastpath.upper import FastDul
 
@@ -64,7 +66,8 @@ class FastAssociation(Association):
 
     def __init__(self, server: FastServer) -> None:
         # Not pynetdicom's own: it makes an upper layer that we replace, and threads and locks with it.
-        threading.Thread.__init__(self, name="association", daemon=True)
+        self._over = threading.Lock()
+        self._over.acquire()
         self._seat = server
         self._server, self._ae, self.mode = server, server.ae, MODE_ACCEPTOR
         self.requestor, self.acceptor = ServiceUser(self, MODE_REQUESTOR), ServiceUser(self, MODE_ACCEPTOR)
@@ -87,9 +90,14 @@ class FastAssociation(Association):
         # Contexts are shared: nothing in the negotiation writes to the acceptor's own.
         acceptor.supported_contexts = list(server.contexts)
 
-    def run(self) -> None:
-        """Serve the association; its upper layer needs no start of its own."""
-        self.run_reactor()
+    def start(self) -> None:
+        """Serve the association on a thread of the server's."""
+        self._seat.crew.give(self.run_reactor)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the association."""
+        if self._over.acquire(timeout=-1 if timeout is None else timeout):
+            self._over.release()
 
     def kill(self) -> None:
         """End soon: as soon as what is to be sent is sent, and the connection is closed."""
@@ -125,6 +133,7 @@ class FastAssociation(Association):
                 evt.trigger(self, evt.EVT_ABORTED, {})
             self._hang_up()
             self._seat.left(self)
+            self._over.release()
 
     def _hang_up(self) -> None:
         wrapped = self.dul.socket
@@ -219,6 +228,13 @@ class _Handler(RequestHandler):
 
     server: FastServer
 
+    @property
+    def remote(self) -> AddressInformation:
+        """The peer's address; it is a number already, and needs no look-up."""
+        info = copy.copy(self.server.local)
+        info._addr, info.port = str(self.client_address[0]), int(self.client_address[1])
+        return info
+
     def _create_association(self) -> FastAssociation:
         assoc = self.server.next_association()
         assoc.set_socket(_Socket(assoc, client_socket=self.request))
@@ -252,6 +268,7 @@ class FastServer(ThreadedAssociationServer):
         self.live: set[FastAssociation] = set()
         self._next: FastAssociation | None = None
         self.memory = Memory()
+        self.crew = Crew()
         super().__init__(ae, address, ae_title, contexts, ssl_context, evt_handlers, _Handler)
         self.local = AddressInformation.from_tuple(self.server_address)
         template = Association(ae, MODE_ACCEPTOR)
@@ -283,6 +300,7 @@ class FastServer(ThreadedAssociationServer):
     def server_close(self) -> None:
         """Close the port, and what was made for a connection that never came."""
         super().server_close()
+        self.crew.close()
         with self._seats:
             spare, self._next = self._next, None
         if spare is not None:
