@@ -18,6 +18,7 @@ from triage.domain.result import ResultStep
 from triage.store import results, studies
 from triage.store.accounts import Role
 from triage.store.tables import Job
+from triage.worklist.scheduler import Scheduler
 
 
 @pytest.fixture
@@ -138,6 +139,19 @@ def test_a_reader_claims_reads_and_completes(room: Room) -> None:
     assert post(room, f"{uid_of(2)}/complete").json()["status"] == "read"
     assert post(room, f"{uid_of(2)}/complete").status_code == 409
     assert post(room, f"{uid_of(3)}/release").status_code == 409
+
+
+def test_a_clock_that_goes_back_changes_neither_the_order_nor_who_reads_what(room: Room) -> None:
+    before = [item["study_instance_uid"] for item in get(room, "/api/v1/worklist")["items"]]
+    assert post(room, f"{before[0]}/claim").status_code == 200
+    room.clock.forward(hours=-30)
+    page = get(room, "/api/v1/worklist")
+    assert [item["study_instance_uid"] for item in page["items"]] == before[1:]
+    assert all(item["waited_seconds"] >= 0 for item in page["items"])
+    Scheduler(room.db, room.clock, every=timedelta(seconds=30), claim_idle=timedelta(minutes=30)).beat()
+    assert get(room, f"/api/v1/studies/{before[0]}")["status"] == "claimed"
+    assert post(room, f"{before[0]}/complete").json()["status"] == "read"
+    assert [item["study_instance_uid"] for item in get(room, "/api/v1/worklist")["items"]] == before[1:]
 
 
 def test_of_many_who_claim_at_once_one_wins(room: Room) -> None:
