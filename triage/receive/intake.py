@@ -95,7 +95,7 @@ class Intake:
             if file.refusal is not None:
                 raise file.refusal
             file.hasten()
-            header = read_header(file.descriptor, file.offset, file.claim)
+            header = read_header(file.descriptor, file.offset, file.claim, file.begins)
             arrival = Arrival(header, file.digest, file.size, file.publish(), sender)
         except Refused as refused:
             file.discard()

@@ -109,13 +109,13 @@ class Claim:
     transfer_syntax_uid: str
 
 
-def read_header(descriptor: int, offset: int, claim: Claim) -> Header:
-    """Return the header of the data set that begins at `offset` of an open file.
+def read_header(descriptor: int, offset: int, claim: Claim, begins: bytes = b"") -> Header:
+    """Return the header of the data set that begins at `offset` of an open file, and with `begins`.
 
     Raises:
         Refused: it can't be understood or is not complete (0xC000), or is not what was claimed (0xA900).
     """
-    file = FileSource(descriptor, offset)
+    file = FileSource(descriptor, offset, begins)
     if file.ended():
         raise Refused(Status.UNREADABLE, "The data set is empty.")
     deflated = claim.transfer_syntax_uid == DEFLATED

@@ -41,12 +41,12 @@ class Source(Protocol):
 class FileSource:
     """The bytes of an open file from `offset` on; the file's own position is never used."""
 
-    def __init__(self, descriptor: int, offset: int = 0) -> None:
-        """Read nothing yet."""
+    def __init__(self, descriptor: int, offset: int = 0, begins: bytes = b"") -> None:
+        """Read nothing yet; what is known of the first bytes is not read at all."""
         self._descriptor = descriptor
         self._offset = offset
         self._size = max(os.fstat(descriptor).st_size - offset, 0)
-        self._window = b""
+        self._window = begins
         self._window_at = 0
         self.position = 0
 

@@ -29,6 +29,7 @@ _INCOMING = "incoming"
 _SUFFIX = ".dcm"
 _MEGABYTE = 1 << 20
 _GLANCE = 0.05  # seconds for which a look at the free space holds
+_HEADER = 1 << 14  # bytes; most headers are smaller
 _SYNC_FILE_RANGE_WRITE = 2
 _start_writing = ctypes.CDLL(None).sync_file_range
 _start_writing.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
@@ -52,6 +53,8 @@ class Spool:
         self._free, self._free_until = 0, 0.0
         self._prefix, self._numbers = secrets.token_hex(8), itertools.count()
         self._folders: dict[str, int] = {}
+        #: Files that are open, in whatever stage.
+        self.being_written: set[SpoolFile] = set()
         # Held as long as this process lives: see `alone`.
         self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -155,6 +158,8 @@ class SpoolFile:
         self.size = 0
         #: Bytes that came, kept or not.
         self.received = 0
+        #: The first bytes of the data set, so that its header need not be read back from the disk.
+        self.begins = b""
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._temporary: Path | None = None
@@ -174,6 +179,7 @@ class SpoolFile:
             return
         self._temporary = self._spool.new_temporary()
         self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._spool.being_written.add(self)
         # Written with the first piece: each call costs a turn of the interpreter's lock.
         self._head = file_meta(self.claim, sender)
         self.offset = len(self._head)
@@ -193,6 +199,7 @@ class SpoolFile:
             return
         try:
             if self._head:
+                self.begins = bytes(piece[:_HEADER])
                 self._begin_with(piece)
             else:
                 _write_all(self.descriptor, piece)
@@ -216,8 +223,11 @@ class SpoolFile:
         self._drop()
 
     def hasten(self) -> None:
-        """Let the disk begin with what is written, so that the sync waits less; promises nothing."""
-        if self.descriptor >= 0:
+        """Let the disk begin with what is written, so that the sync waits less; promises nothing.
+
+        Only for a file that has the disk to itself: among several the syncs already share their waiting.
+        """
+        if self.descriptor >= 0 and len(self._spool.being_written) == 1:
             _start_writing(self.descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     @property
@@ -294,6 +304,7 @@ class SpoolFile:
             self._temporary = None
 
     def _close(self) -> None:
+        self._spool.being_written.discard(self)
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
