@@ -10,6 +10,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Opener
 from tests.browser.stage import READERS, ROOT, Stage
+from tests.peers import need
 from tests.reading_room import uid_of
 
 AXE = Path(__file__).resolve().parent / "node_modules" / "axe-core" / "axe.min.js"
@@ -32,10 +33,7 @@ def _violations(page: Page) -> list[str]:
 
 
 def _axe() -> tuple[Path, ...]:
-    if not AXE.exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail("axe-core is not installed (sh tests/browser/install.sh)")
-        pytest.skip("axe-core is not installed (sh tests/browser/install.sh)")
+    need(AXE.exists(), "axe-core (sh tests/browser/install.sh)")
     return (AXE,)
 
 

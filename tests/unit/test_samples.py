@@ -15,6 +15,7 @@ import pytest
 from pydicom.uid import HTJ2KLossless
 from safetensors import torch as safetensors_torch
 
+from tests.peers import need
 from triage.samples import Sample, write
 from triage.samples.canvas import Canvas, enlarge, shrink
 from triage.samples.disease import Kind
@@ -142,8 +143,8 @@ def test_every_picture_decodes_and_uses_its_range(headers: list[pydicom.Dataset]
 
 def test_dciodvfy_finds_no_error(samples: list[Sample], tmp_path: Path) -> None:
     program = shutil.which("dciodvfy")
-    if program is None:
-        pytest.skip("dciodvfy (dicom3tools) is not installed")
+    need(program, "dciodvfy (apt-get install dicom3tools)")
+    assert program is not None
     for sample in samples:
         path = sample.path
         dataset = pydicom.dcmread(path)
@@ -220,8 +221,7 @@ def answers(samples: list[Sample]) -> list[tuple[Sample, float, float]]:
     from triage.assess.prepare import prepare
 
     found = sorted(Path(__file__).parents[2].glob("models/chest/*/model.toml"))
-    if not found:
-        pytest.skip("no model is shipped yet")
+    assert found, "no model is shipped"
     record = tomllib.loads(found[-1].read_text(encoding="utf-8"))
     network = build(record["architecture"], 7)
     network.load_state_dict(

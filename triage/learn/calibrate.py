@@ -13,6 +13,7 @@ from triage.domain.finding import CLASSES, Finding
 from triage.learn.answers import Answers, softmax
 from triage.learn.data import Films
 from triage.learn.labels import BACTERIAL, CODE_UNLABELLED, CODE_UNSPECIFIED, NORMAL, VIRAL
+from triage.learn.measures import confusion, rates
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -119,12 +120,8 @@ def _climb(scores: Floats, codes: npt.NDArray[np.int64], start: Floats) -> Float
 
 
 def _macro_f1(scores: Floats, codes: npt.NDArray[np.int64]) -> float:
-    count = len(CLASSES)
-    said = scores.argmax(axis=1)
-    table = np.bincount(codes * count + said, minlength=count * count).reshape(count, count)
-    present = table.sum(axis=1) > 0
-    f1 = 2 * table.diagonal() / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1)
-    return float(f1[present].mean())
+    matrix = confusion(codes, scores.argmax(axis=1), len(CLASSES)).astype(np.float64)
+    return float(rates(matrix)["macro_f1"])
 
 
 def gate_temperature_of(films: Films, values: npt.NDArray[np.float32]) -> float:

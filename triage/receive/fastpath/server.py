@@ -72,9 +72,9 @@ class FastAssociation(Association):
         self._server, self._ae, self.mode = server, server.ae, MODE_ACCEPTOR
         self.requestor, self.acceptor = ServiceUser(self, MODE_REQUESTOR), ServiceUser(self, MODE_ACCEPTOR)
         self.is_established = self.is_rejected = self.is_aborted = self.is_released = False
-        self._sent_abort = self._sent_release = self._kill = self._started_dul = self._is_paused = False
+        self._sent_abort = self._sent_release = self._kill = self._is_paused = False
         self._accepted_cx, self._rejected_cx = {}, []
-        self._dul_ready = self._reactor_checkpoint = _SET
+        self._reactor_checkpoint = _SET
         self._handlers = dict(server.bound)
         self._asked = self._settled = False
         self._request = b""

@@ -110,7 +110,6 @@ class FastDul(DULServiceProvider):
     def begin(self) -> None:
         """Be ready for the first turn."""
         self._idle_timer.start()
-        self.assoc._dul_ready.set()
 
     def end(self) -> None:
         """Forget what was on its way, and close what is open."""
