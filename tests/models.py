@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from triage.assess.network import build
 from triage.assess.prepare import PREPARATION
 from triage.assess.registry import Model, Thresholds
+from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
 
 SIZE = 64
@@ -28,8 +29,7 @@ def described(size: int) -> Model:
         preparation="",
         sha256="d" * 64,
         data_sha256="",
-        temperature=1.0,
-        gate_temperature=1.0,
+        scale=Scale(),
         gate=0.5,
         any_disease=Thresholds(0.2, 0.5),
         findings={finding: Thresholds(0.2, 0.5) for finding in Finding},
@@ -56,8 +56,9 @@ def write_model(
         f'preparation = "{PREPARATION}"',
         f'sha256 = "{digest}"',
         "[calibration]",
-        "temperature = 1.0",
+        "temperature = 0.8",
         "gate_temperature = 1.0",
+        "shift = [0.5, -0.25, 0, 0, 0.125]",
         "[thresholds]",
         f"gate = {gate}",
         f"any_disease = {limits}",

@@ -17,7 +17,8 @@ from tests.films import Encoding, encode, file_bytes, picture
 from tests.models import SIZE, write_model
 from triage.assess import engine as engines
 from triage.assess.batching import BatchedEngine
-from triage.assess.engine import TOLERANCE, open_engine, probabilities, probe_films, verify_engine
+from triage.assess.engine import TOLERANCE, open_engine, probe_films, verify_engine
+from triage.assess.engines.torch_engine import load_network
 from triage.assess.explain import Explainer, overlay
 from triage.assess.network import build
 from triage.assess.prepare import prepare
@@ -94,11 +95,21 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         open_engine(find(tmp_path, "chest"), "torch")
 
 
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+def test_a_film_and_its_mirror_image_get_one_answer(model: Model, tmp_path: Path, kind: str) -> None:
+    films = np.stack(probe_films(model.size, 2))
+    flipped = np.ascontiguousarray(films[..., ::-1])
+    with torch.inference_mode():
+        bare = [load_network(model)(torch.from_numpy(each)).numpy() for each in (films, flipped)]
+    engine = open_engine(model, kind, tmp_path)
+    difference = np.abs(engine.infer(films) - engine.infer(flipped)).max()
+    assert difference < np.abs(bare[0] - bare[1]).max() / 4
+
+
 def test_probabilities_sum_to_one_and_the_gate_is_its_own(model: Model) -> None:
     logits = np.array([[50.0, -50, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 900]], np.float32)
-    classes, gate = probabilities(model, logits)
-    assert np.allclose(classes.sum(axis=1), 1)
-    assert gate == pytest.approx([0.5, 1.0])
+    assert np.allclose(model.scale.classes(logits).sum(axis=1), 1)
+    assert model.scale.gate(logits) == pytest.approx([0.5, 1.0])
 
 
 def test_concurrent_films_share_a_pass_and_get_their_own_answers(model: Model) -> None:

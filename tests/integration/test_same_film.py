@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from triage.assess import registry
-from triage.assess.engine import open_engine, probabilities
+from triage.assess.engine import open_engine
 from triage.assess.pixels import read_film
 from triage.assess.prepare import prepare
 
@@ -95,8 +95,8 @@ def test_the_shipped_model_says_the_same_of_every_encoding(
         prepared = prepare(read_film(folder / row["file"]).reduced(model.size), model.size)
         if row["polarity"] == "inverted":
             prepared = -prepared
-        classes, gate = probabilities(model, engine.infer(prepared[None]))
-        return np.append(classes[0], gate)
+        logits = engine.infer(prepared[None])
+        return np.append(model.scale.classes(logits)[0], model.scale.gate(logits))
 
     rows = [row for row in family(shared) if not row["file"].startswith((*OTHER_CONTENT, *PATCHED))]
     answers = {row["file"]: said(row) for row in rows}

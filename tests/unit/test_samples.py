@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,9 +12,12 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import HTJ2KLossless
-from safetensors import torch as safetensors_torch
 
 from tests.peers import need
+from triage.assess import registry
+from triage.assess.engine import open_engine
+from triage.assess.pixels import read_film
+from triage.assess.prepare import prepare
 from triage.samples import Sample, write
 from triage.samples.canvas import Canvas, enlarge, shrink
 from triage.samples.disease import Kind
@@ -215,29 +217,13 @@ def _stream(data: bytes) -> pydicom.filebase.DicomBytesIO:
 @pytest.fixture(scope="module")
 def answers(samples: list[Sample]) -> list[tuple[Sample, float, float]]:
     """Gate probability and probability of any disease that the shipped network gives each frontal sample."""
-    torch = pytest.importorskip("torch")
-    from triage.assess.network import build
-    from triage.assess.pixels import read_film
-    from triage.assess.prepare import prepare
-
-    found = sorted(Path(__file__).parents[2].glob("models/chest/*/model.toml"))
-    assert found, "no model is shipped"
-    record = tomllib.loads(found[-1].read_text(encoding="utf-8"))
-    network = build(record["architecture"], 7)
-    network.load_state_dict(
-        {
-            k: v.float()
-            for k, v in safetensors_torch.load_file(found[-1].parent / "weights.safetensors").items()
-        }
-    )
+    model = registry.find(registry.models_dir(), "chest")
+    engine = open_engine(model, "torch")
     rows = []
     for sample in (s for s in samples if s.scene == "frontal"):
-        picture = prepare(read_film(sample.path).picture, record["size"])
-        with torch.inference_mode():
-            logits = network(torch.from_numpy(picture[None]))[0]
-        classes = torch.softmax(logits[:6] / record["calibration"]["temperature"], 0)
-        gate = torch.sigmoid(logits[6] / record["calibration"]["gate_temperature"])
-        rows.append((sample, float(gate) / record["thresholds"]["gate"], 1 - float(classes[0])))
+        logits = engine.infer(prepare(read_film(sample.path).reduced(model.size), model.size)[None])
+        gate, normal = model.scale.gate(logits)[0], model.scale.classes(logits)[0, 0]
+        rows.append((sample, float(gate) / model.gate, 1 - float(normal)))
     return rows
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triage.assess.decode import DecoderPool
-from triage.assess.engine import Engine, probabilities
+from triage.assess.engine import Engine
 from triage.assess.errors import PixelError
 from triage.assess.film import Film
 from triage.assess.header import empty_header, header_of
@@ -23,6 +23,7 @@ from triage.assess.pixels import film_of, read_picture
 from triage.assess.polarity import looks_inverted
 from triage.assess.prepare import Prepare
 from triage.assess.registry import Model
+from triage.assess.scale import Floats
 from triage.assess.source import is_dicom, open_source
 from triage.assess.view import opinion, weigh
 from triage.domain.assessment import FilmAssessment
@@ -137,22 +138,20 @@ class Classifier:
             return Judged(answer, film, prepared)
         return Judged(self._evaluated(uid, classes, gate, started), film, prepared)
 
-    def _infer(self, prepared: Prepared) -> tuple[Prepared, float]:
-        classes, gates = probabilities(self.model, self.engine.infer(prepared[None]))
-        return classes[0], float(gates[0])
+    def _infer(self, prepared: Prepared) -> tuple[Floats, float]:
+        logits = self.engine.infer(prepared[None])
+        return self.model.scale.classes(logits)[0], float(self.model.scale.gate(logits)[0])
 
     def _turn(self, prepared: Prepared) -> int:
         """Return by how many quarters a film lies on its side or head, 0 when no turn makes it a film."""
         upright = self._gates([np.rot90(prepared, quarters, (1, 2)) for quarters in (1, 2, 3)])
         return int(upright.argmax()) + 1 if upright.max() >= _CONFIDENT else 0
 
-    def _gates(self, films: Sequence[Prepared]) -> Prepared:
+    def _gates(self, films: Sequence[Prepared]) -> Floats:
         """Return the gate's probability for each of some prepared films."""
-        return probabilities(self.model, self.engine.infer(np.stack(films)))[1]
+        return self.model.scale.gate(self.engine.infer(np.stack(films)))
 
-    def _evaluated(
-        self, uid: str, classes: npt.NDArray[np.float32], gate: float, started: datetime
-    ) -> FilmAssessment:
+    def _evaluated(self, uid: str, classes: Floats, gate: float, started: datetime) -> FilmAssessment:
         any_disease = float(1 - classes[CLASSES.index("normal")])
         findings = tuple(
             self._finding(finding, float(classes[CLASSES.index(finding)])) for finding in Finding

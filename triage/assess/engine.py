@@ -6,6 +6,7 @@ pictures before it answers for a patient; one that does not is not used.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -58,23 +59,14 @@ class Agreement:
         return self.largest <= self.tolerance
 
 
-def probabilities(model: Model, logits: Batch) -> tuple[Batch, Batch]:
-    """Return calibrated probabilities of the classes [N, 6], which sum to 1, and of the gate [N]."""
-    classes = logits[:, :-1].astype(np.float64) / model.temperature
-    classes = np.exp(classes - classes.max(axis=1, keepdims=True))
-    classes /= classes.sum(axis=1, keepdims=True)
-    gate = 1 / (1 + np.exp(-np.clip(logits[:, -1].astype(np.float64) / model.gate_temperature, -60, 60)))
-    return classes.astype(np.float32), gate.astype(np.float32)
-
-
 def verify_engine(model: Model, engine: Engine, films: Sequence[Batch], reference: Engine) -> Agreement:
     """Return how far `engine` is from `reference` on prepared films float32 [1, S, S]."""
-    changes = []
-    for film in films:
-        ours = probabilities(model, engine.infer(film[None]))
-        theirs = probabilities(model, reference.infer(film[None]))
-        changes += [np.abs(a - b).ravel() for a, b in zip(ours, theirs, strict=True)]
-    change = np.concatenate(changes)
+
+    def said(by: Engine) -> npt.NDArray[np.float64]:
+        logits = np.concatenate([by.infer(film[None]) for film in films])
+        return np.column_stack([model.scale.classes(logits), model.scale.gate(logits)])
+
+    change = np.abs(said(engine) - said(reference))
     tolerance = TOLERANCE["bf16" if "bf16" in engine.name else "f32"]
     return Agreement(engine.name, len(films), float(change.max()), float(change.mean()), tolerance)
 
@@ -122,7 +114,7 @@ class _Disagrees(ModelRefused):
 def _proved(model: Model, make: Callable[[], Engine], cache: Path | None) -> Engine:
     """Return the engine if a proof is kept for it here, or can be made now."""
     engine = make()
-    kept = None if cache is None else cache / f"{model.sha256[:32]}-{engine.name.replace(' ', '-')}.json"
+    kept = None if cache is None else cache / _proof_name(model, engine)
     if kept is not None and kept.exists() and json.loads(kept.read_text()).get("holds"):
         return engine
     agreement = verify_engine(model, engine, probe_films(model.size), _torch(model, "cpu", 0))
@@ -136,6 +128,12 @@ def _proved(model: Model, make: Callable[[], Engine], cache: Path | None) -> Eng
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps({**asdict(agreement), "holds": agreement.holds}))
     return engine
+
+
+def _proof_name(model: Model, engine: Engine) -> str:
+    """Return a name that no other weights, scale or form of the network have."""
+    scale = hashlib.sha256(repr(model.scale).encode()).hexdigest()[:8]
+    return f"{model.sha256[:32]}-{scale}-mirrored-{engine.name.replace(' ', '-')}.json"
 
 
 def _torch(model: Model, device: str, threads: int) -> Engine:

@@ -1,6 +1,7 @@
 """Where in the film the network looked for a finding: GradCAM++ by MONAI. Off by default in the service.
 
-A heat map is no localisation of a disease: it shows what moved the number, nothing more.
+A heat map is no localisation of a disease: it shows what moved the logit of the film as it is, of which the
+answer is one half; the other comes from the mirror image.
 """
 
 from __future__ import annotations

@@ -63,6 +63,11 @@ def centre(picture: Picture) -> Picture:
     return (picture - np.float32(0.5)) * np.float32(np.sqrt(12.0))
 
 
+def ranks(prepared: Picture) -> Picture:
+    """Return the ranks 0..1 that `centre` was given."""
+    return prepared / np.float32(np.sqrt(12.0)) + np.float32(0.5)
+
+
 def prepare(picture: Picture, size: int) -> Picture:
     """Return the network's input, float32 [1, size, size], for a film of grey values with 0 = black.
 

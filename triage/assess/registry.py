@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triage.assess.prepare import PREPARATION
+from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
 from triage.errors import ModelRefused
 
@@ -40,9 +41,7 @@ class Model:
     sha256: str
     #: Digest of the data that it was trained on.
     data_sha256: str
-    #: The logits of the classes are divided by it before the softmax.
-    temperature: float
-    gate_temperature: float
+    scale: Scale
     #: From this probability on, a picture counts as a frontal chest film.
     gate: float
     any_disease: Thresholds
@@ -126,6 +125,14 @@ def digest(path: Path) -> str:
         raise ModelRefused(msg) from None
 
 
+def _scale(raw: Mapping[str, Any]) -> Scale:
+    shift = tuple(float(value) for value in raw["shift"])
+    if len(shift) != len(Finding):
+        msg = f"the shift has {len(shift)} values, not one for each of {len(Finding)} diseases"
+        raise ValueError(msg)
+    return Scale(float(raw["temperature"]), float(raw["gate_temperature"]), shift)
+
+
 def _thresholds(raw: Mapping[str, Any]) -> Thresholds:
     low, high = float(raw["low"]), float(raw["high"])
     if not 0 <= low <= high <= 1:
@@ -146,8 +153,7 @@ def _read(folder: Path, raw: Mapping[str, Any]) -> Model:
         preparation=str(raw["preparation"]),
         sha256=str(raw["sha256"]),
         data_sha256=str(raw.get("data_sha256", "")),
-        temperature=float(calibration["temperature"]),
-        gate_temperature=float(calibration["gate_temperature"]),
+        scale=_scale(calibration),
         gate=float(thresholds["gate"]),
         any_disease=_thresholds(thresholds["any_disease"]),
         findings={finding: _thresholds(thresholds[finding.value]) for finding in Finding},

@@ -57,9 +57,6 @@ def evaluate(
     border: Annotated[
         bool, typer.Option("--border/--no-border", help="Also what the border of the film alone gives.")
     ] = True,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Also what averaging with mirrored films gives on val.")
-    ] = False,
     audit: Annotated[
         bool,
         typer.Option("--audit", help="Also what moves the answers and should not: boxes, windows, codecs."),
@@ -80,7 +77,7 @@ def evaluate(
     for found, opened, made in _judged(_Choice(model, version, models, engine, run or []), data, cache):
         number = f"-{len(documents) + 1}" if documents else ""
         page = report.with_stem(report.stem + number) if report else None
-        asked = {"split": split, "cache": cache, "border": border, "flip": flip, "labels": labels}
+        asked = {"split": split, "cache": cache, "border": border, "labels": labels}
         documents.append(_judge(found, opened, made, data, asked, audit=audit, report=page))
         if not as_json:
             from triage.learn.table import table

@@ -131,7 +131,9 @@ def verify(
 
 
 def package(
-    weights: Annotated[Path, typer.Argument(help="Safetensors file of a finished run.")],
+    weights: Annotated[
+        list[Path], typer.Argument(help="Safetensors file of a finished run; of several the mean is taken.")
+    ],
     *,
     size: Annotated[int, typer.Option("--size", help="Edge of the network's input in pixels.")],
     out: Annotated[Path, typer.Option("--out", help="The model's folder, NAME/VERSION.")],

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triage.assess.prepare import Prepare
+from triage.assess.scale import Scale
 from triage.learn.data import Films, Mask
 from triage.learn.labels import NORMAL
 
@@ -61,32 +62,7 @@ def logits(
     return np.concatenate([engine.infer(batch) for batch in prepared(pictures, indices, size)])
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """An engine that answers with the mean of the logits of a film and of its mirror image."""
-
-    engine: Infers
-
-    def infer(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return logits float32 [N, 7]."""
-        mirrored = np.ascontiguousarray(batch[..., ::-1])
-        return np.asarray((self.engine.infer(batch) + self.engine.infer(mirrored)) / 2, np.float32)
-
-
-def softmax(values: npt.NDArray[np.float32] | Floats, temperature: float = 1.0) -> Floats:
-    """Return probabilities over the last axis."""
-    scaled = values.astype(np.float64) / temperature
-    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True))
-
-
-def sigmoid(values: npt.NDArray[np.float32] | Floats, temperature: float = 1.0) -> Floats:
-    """Return the probability of a logit."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(values.astype(np.float64) / temperature, -60, 60))))
-
-
-def answers_of(
-    films: Films, values: npt.NDArray[np.float32], temperature: float = 1.0, gate_temperature: float = 1.0
-) -> Answers:
-    """Return calibrated answers from logits [N, 7]."""
-    return Answers(films, softmax(values[:, :-1], temperature), sigmoid(values[:, -1], gate_temperature))
+def answers_of(films: Films, values: npt.NDArray[np.float32], scale: Scale | None = None) -> Answers:
+    """Return the answers from logits [N, 7], as they are or on a model's scale."""
+    scale = scale or Scale()
+    return Answers(films, scale.classes(values), scale.gate(values))

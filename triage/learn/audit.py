@@ -96,7 +96,6 @@ ROBUSTNESS: dict[str, Callable[[Picture], Picture]] = {
     "half the resolution": _halved,
     "JPEG quality 30": _jpeg,
     "turned by 5 degrees": _turned,
-    "mirrored": lambda picture: np.ascontiguousarray(picture[:, ::-1]),
 }
 
 
@@ -110,7 +109,7 @@ class _Judge:
     def __call__(self, rows: npt.NDArray[np.int64], change: Callable[[Picture], Picture]) -> Answers:
         changed = np.stack([change(np.asarray(self.pictures[row])) for row in rows])
         values = logits(self.engine, changed, np.arange(len(rows)), self.model.size)
-        return answers_of(self.films.take(rows), values, self.model.temperature, self.model.gate_temperature)
+        return answers_of(self.films.take(rows), values, self.model.scale)
 
 
 def audit(model: Model, engine: Infers, films: Films, pictures: Pictures, split: str = "test") -> Figures:

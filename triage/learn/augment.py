@@ -20,7 +20,7 @@ from monai.transforms import (
     Transform,
 )
 
-from triage.assess.prepare import Prepare
+from triage.assess.prepare import Prepare, ranks
 from triage.learn.changes import (
     Boxes,
     Clip,
@@ -30,6 +30,7 @@ from triage.learn.changes import (
     Letters,
     LocalContrast,
     Picture,
+    Recoded,
     Uneven,
     Warp,
 )
@@ -67,11 +68,22 @@ class Augmenter:
             film = np.rot90(film, state.randint(1, 4))
         elif made is Made.CROPPED:
             film = _part(film, state)
-        for change in self._changes.transforms:
-            if isinstance(change, Randomizable):
-                change.set_random_state(state=state)
+        _begin(self._changes, state)
         picture = np.asarray(self._changes(np.array(film[None])), np.float32)[0]
         return self._prepare(1 - picture if made is Made.INVERTED else picture)
+
+
+class Twin:
+    """Makes of a prepared film what the same film gives as a lossy file; not to be shared by threads."""
+
+    def __init__(self, size: int) -> None:
+        self._changes = Compose([Recoded(1.0), RandFlip(prob=0.5, spatial_axis=1)], map_items=False)
+        self._prepare = Prepare(size)
+
+    def __call__(self, prepared: Picture, seed: int) -> Picture:
+        """Return float32 [1, size, size] from such; the same for the same seed."""
+        _begin(self._changes, np.random.RandomState(np.random.PCG64((seed, 1))))
+        return self._prepare(np.asarray(self._changes(ranks(prepared)), np.float32)[0])
 
 
 def changes(size: int, settings: Augment) -> Compose:
@@ -99,6 +111,13 @@ def changes(size: int, settings: Augment) -> Compose:
         Letters(settings.letters),
     )
     return Compose([*steps, *(change for change in marks if change.prob)], map_items=False)
+
+
+def _begin(chain: Compose, state: np.random.RandomState) -> None:
+    """Let all transforms of a chain draw from one source."""
+    for change in chain.transforms:
+        if isinstance(change, Randomizable):
+            change.set_random_state(state=state)
 
 
 def _blank(size: int, state: np.random.RandomState) -> Picture:

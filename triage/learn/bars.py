@@ -70,7 +70,7 @@ MARKS: tuple[Mark, ...] = (
 _WHY_MISSED = (
     "What is known of the reasons: no pretrained DenseNet can be had, so the weights began at random, and "
     "a small network with weights of ImageNet taught them from the fourth stage on. Two shared processor "
-    "cores drew 226,000 films for them and 36,000 for the teacher; in each stage the figures on `val` "
+    "cores drew 370,000 films for them and 82,000 for the teacher; in each stage the figures on `val` "
     "rose almost to its end while the loss on `train` fell, so the network looks under-fitted, not "
     "over-fitted. Equalisation and augmentation take from it the marks of the hospital by which the plain "
     "baseline can score on films of the same hospitals; no run without them was made, so what each cost "

@@ -7,37 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from triage.assess.network import Mirrored
 from triage.assess.prepare import PREPARATION
 from triage.assess.registry import Model, Thresholds, digest
 from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn.answers import Infers, logits
 from triage.learn.cache import cache_dir, pictures
-from triage.learn.calibrate import Limits, shift_of
+from triage.learn.calibrate import Limits, calibration_of
 from triage.learn.data import read_films
 from triage.learn.networks import finished
-from triage.learn.package import calibration_of
 from triage.learn.recipe import Recipe
 from triage.learn.runs import Run
 from triage.learn.sampling import asked
 from triage.learn.validate import NetworkEngine
-
-
-@dataclass(frozen=True)
-class Shifted:
-    """An engine whose class logits are shifted, as packaging does it in the last bias."""
-
-    engine: Infers
-    shift: npt.NDArray[np.float32]
-    name: str = "run"
-    batches: bool = True
-
-    def infer(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return logits float32 [N, 7]."""
-        return np.asarray(self.engine.infer(batch) + self.shift, np.float32)
 
 
 @dataclass(frozen=True)
@@ -60,7 +45,7 @@ def figures_of(run: Run, split: str) -> Path:
 
 
 def candidate(folder: Path, data: Path, *, cache: Path | None = None) -> Candidate:
-    """Return a finished run as a model; temperatures, shift and thresholds come from its own task in `val`.
+    """Return a finished run as a model; scale and thresholds come from its own task in `val`.
 
     Raises:
         DataError: the folder is no finished run, or the films have no `val` of the run's task.
@@ -75,12 +60,12 @@ def candidate(folder: Path, data: Path, *, cache: Path | None = None) -> Candida
     if not task.any():
         msg = f"{data} has no film of the task of {folder.name} in the split 'val'."
         raise DataError(msg)
-    network = finished(recipe.architecture, run.weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Mirrored(finished(recipe.architecture, run.weights))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     engine = NetworkEngine(network, torch.device("cpu"))
     val, indices = films.take(task), np.flatnonzero(task)
     values = logits(engine, pictures(films, cache_dir(cache)), indices, stage.size)
-    shift = np.append(shift_of(val, values), 0).astype(np.float32)
-    found = calibration_of(val, values + shift)
+    found = calibration_of(val, values)
 
     def thresholds(limits: Limits) -> Thresholds:
         return Thresholds(limits.low, limits.high)
@@ -95,13 +80,12 @@ def candidate(folder: Path, data: Path, *, cache: Path | None = None) -> Candida
         preparation=PREPARATION,
         sha256=digest(run.weights),
         data_sha256=everything.digest,
-        temperature=found.temperature,
-        gate_temperature=found.gate_temperature,
+        scale=found.scale,
         gate=found.gate,
         any_disease=thresholds(found.any_disease),
         findings={finding: thresholds(limits) for finding, limits in found.findings.items()},
     )
-    return Candidate(run, recipe, model, Shifted(engine, shift))
+    return Candidate(run, recipe, model, engine)
 
 
 def _recipe_of(run: Run) -> Recipe:

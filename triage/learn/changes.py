@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from monai.transforms import Randomizable, RandomizableTransform, Transform
 
+from triage.errors import TrainingFailed
+
 Picture = npt.NDArray[np.float32]
 
 #: A film larger than the target by this much is smoothed before points of it are taken.
@@ -135,6 +137,33 @@ class LocalContrast(_Sometimes):
         strength, tiles = self.R.uniform(1, 4), int(self.R.randint(2, 9))
         grey = (np.clip(picture, 0, 1) * 255).astype(np.uint8)
         return np.asarray(cv2.createCLAHE(strength, (tiles, tiles)).apply(grey) / np.float32(255), np.float32)
+
+
+class Recoded(_Sometimes):
+    """Writes a film as a lossy JPEG or JPEG 2000 file and reads it, or adds as much noise."""
+
+    def _changed(self, picture: Picture) -> Picture:
+        which, size = self.R.random_sample(), picture.shape[0]
+        # files are larger than what is learnt from: compression hurts less after the reduction
+        edge = int(size * self.R.uniform(1, 2))
+        grey = (np.clip(cv2.resize(picture, (edge, edge)), 0, 1) * 255).astype(np.uint8)
+        if which < 0.4:
+            grey = _reread(grey, ".jpg", cv2.IMWRITE_JPEG_QUALITY, self.R.randint(60, 97))
+        elif which < 0.8:
+            grey = _reread(grey, ".jp2", cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, self.R.randint(60, 260))
+        else:
+            noise = self.R.normal(0, self.R.uniform(1, 5), grey.shape)
+            grey = np.clip(grey + noise, 0, 255).astype(np.uint8)
+        read = grey.astype(np.float32) / np.float32(255)
+        return np.asarray(cv2.resize(read, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _reread(grey: npt.NDArray[np.uint8], suffix: str, option: int, value: int) -> npt.NDArray[np.uint8]:
+    written, file = cv2.imencode(suffix, grey, [option, int(value)])
+    if not written:
+        msg = f"OpenCV can't write {suffix} here, as twins need; install opencv-python-headless."
+        raise TrainingFailed(msg)
+    return np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 class Frame(_Sometimes):

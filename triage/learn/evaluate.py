@@ -14,17 +14,16 @@ from triage.assess.registry import Model
 from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn import measures
-from triage.learn.answers import Answers, Infers, Mirrored, answers_of, logits
+from triage.learn.answers import Answers, Infers, answers_of, logits
 from triage.learn.border import border_answers
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import SENSITIVITY, threshold_for
 from triage.learn.data import FilmRow, Films, Mask, read_films
 from triage.learn.groups import by_group
-from triage.learn.labels import CODE_UNLABELLED, NORMAL
+from triage.learn.labels import NORMAL
 from triage.learn.quality import calibration_figures, prevalence_figures, trade_offs
 from triage.learn.rows import Figures, Judgement, rows, strangers
 from triage.learn.served import has_dicom, serve
-from triage.learn.validate import figures
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,6 @@ def evaluate(
     split: str = "test",
     cache: Path | None = None,
     border: bool = True,
-    flip: bool = False,
     labels: Path | None = None,
     left_out: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
@@ -72,8 +70,7 @@ def evaluate(
     Thresholds of single rows come from `val`, and such rows are left out where a set brings none; the
     any-disease threshold and the gate's are the model's own. DICOM films go through the service's classifier.
     Of the sources of `left_out`, from which the model learnt nothing, no threshold is taken either, and their
-    films of the split have rows of their own. With `flip` the answers to `val` are also averaged with those
-    to the mirrored films.
+    films of the split have rows of their own.
 
     Raises:
         DataError: the data can't be read, or lack the split.
@@ -105,9 +102,6 @@ def evaluate(
         document["not_evaluated"] = found.not_evaluated
     if left_out:
         document["left_out"] = strangers(judgement, left_out)
-    if flip and val_mask.any():
-        say("judging the mirrored films of val")
-        document["flip"] = flip_figures(model, engine, films, val_mask, cache)
     if border and (films.splits == "train").any() and found.not_evaluated is None:
         say("judging by the border alone")
         document["border"] = border_rows(films, pictures(films, cache_dir(cache)), judge)
@@ -135,21 +129,7 @@ def answer(
 ) -> Answers:
     """Return a model's calibrated answers to the films at `indices`, from decoded pictures."""
     values = logits(engine, grey, indices, model.size)
-    return answers_of(films.take(indices), values, model.temperature, model.gate_temperature)
-
-
-def flip_figures(
-    model: Model, engine: Infers, films: Films, chosen: Mask, cache: Path | None
-) -> dict[str, dict[str, float | None]]:
-    """Return a few figures of some films as they are, and averaged with their mirrored selves."""
-    indices = np.flatnonzero(chosen & (films.codes < CODE_UNLABELLED))
-    grey = pictures(films, cache_dir(cache))
-
-    def judged(by: Infers) -> dict[str, float | None]:
-        found = figures(answer(model, by, films, grey, indices))
-        return {name: measures.rounded(value) for name, value in found.items()}
-
-    return {"plain": judged(engine), "with_mirrored": judged(Mirrored(engine))}
+    return answers_of(films.take(indices), values, model.scale)
 
 
 def border_rows(

@@ -26,3 +26,11 @@ def loss(logits: torch.Tensor, codes: torch.Tensor, settings: Loss) -> torch.Ten
     wanted = frontal.float() * (1 - 2 * settings.gate_smoothing) + settings.gate_smoothing
     gate = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, -1], wanted)
     return cost / frontal.sum().clamp(min=1) + settings.gate_weight * gate
+
+
+def apart(one: torch.Tensor, other: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Return the mean divergence of two answers to the same frontal films, both ways; logits [N, 7]."""
+    frontal = codes < CODE_NOT_FRONTAL
+    first = torch.log_softmax(one[frontal, : len(CLASSES)].float(), dim=1)
+    second = torch.log_softmax(other[frontal, : len(CLASSES)].float(), dim=1)
+    return ((first.exp() - second.exp()) * (first - second)).sum() / frontal.sum().clamp(min=1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
@@ -16,26 +15,20 @@ from triage.assess.engine import open_engine
 from triage.assess.network import build
 from triage.assess.prepare import PREPARATION
 from triage.assess.registry import CARD, WEIGHTS, Model, digest, load
+from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
-from triage.errors import DataError, ModelRefused, TrainingFailed
-from triage.learn.answers import answers_of, logits
+from triage.errors import DataError, TrainingFailed
+from triage.learn.answers import logits
 from triage.learn.cache import cache_dir, pictures
-from triage.learn.calibrate import (
-    Calibration,
-    Limits,
-    calibrate,
-    gate_temperature_of,
-    shift_of,
-    temperature_of,
-)
+from triage.learn.calibrate import Calibration, Limits, calibration_of
 from triage.learn.checkpoint import fill, read_tensors
-from triage.learn.data import Films, read_films
+from triage.learn.data import read_films
 
-_NEUTRAL = Calibration(1.0, 1.0, 0.5, Limits(0.2, 0.5), {finding: Limits(0.2, 0.5) for finding in Finding})
+_NEUTRAL = Calibration(Scale(), 0.5, Limits(0.2, 0.5), {finding: Limits(0.2, 0.5) for finding in Finding})
 
 
 def package(
-    weights: Path,
+    weights: Sequence[Path],
     target: Path,
     data: Path,
     *,
@@ -44,8 +37,9 @@ def package(
     cache: Path | None = None,
     engine: str = "auto",
 ) -> Model:
-    """Write a model folder with thresholds and temperatures from `val`; return the model as it loads.
+    """Write a model folder with scale and thresholds from `val`; return the model as it loads.
 
+    Of several weights of one network, as from the last stages of a run, the mean is taken.
     `target` is `models/<name>/<version>`; nothing of it changes until everything is written.
 
     Raises:
@@ -53,8 +47,7 @@ def package(
         ModelRefused: the weights are missing, a pickle, or of another architecture.
         TrainingFailed: the disk has no room.
     """
-    state = read_tensors(weights)
-    fill(build(architecture, len(CLASSES) + 1), state, weights, architecture)
+    state = _mean(weights, architecture)
     films = read_films(data)
     indices = np.flatnonzero(films.splits == "val")
     if not len(indices):
@@ -74,9 +67,6 @@ def package(
         val = films.take(indices)
         grey = pictures(films, cache_dir(cache))
         values = logits(open_engine(load(partial), engine), grey, indices, size)
-        shift = shift_of(val, values)
-        values[:, :-1] += shift.astype(np.float32)
-        _write_weights(shifted(state, shift), partial / WEIGHTS)
         _write_card(partial, facts, films.digest, calibration_of(val, values))
         load(partial)
         _put(partial, target)
@@ -88,34 +78,17 @@ def package(
     return load(target)
 
 
-def calibration_of(val: Films, values: npt.NDArray[np.float32]) -> Calibration:
-    """Return temperatures and thresholds from the logits [N, 7] of the films of `val`."""
-    temperature, gate_temperature = temperature_of(val, values), gate_temperature_of(val, values)
-    return calibrate(answers_of(val, values, temperature, gate_temperature), temperature, gate_temperature)
-
-
-def shifted(state: Mapping[str, torch.Tensor], shift: npt.NDArray[np.float64]) -> dict[str, torch.Tensor]:
-    """Return the weights with a shift of the class logits added to the bias of the last layer.
-
-    Raises:
-        ModelRefused: no tensor can be the bias of the last layer.
-    """
-    biases = [
-        name for name, tensor in state.items() if name.endswith(".bias") and tensor.shape == (len(shift) + 1,)
-    ]
-    if len(biases) != 1:
-        msg = "The weights have no single bias of the last layer, to which the shift of the classes is added."
-        raise ModelRefused(msg)
-    added = torch.from_numpy(np.append(shift, 0.0)).float()
-    return {**state, biases[0]: state[biases[0]].float() + added}
+def _mean(weights: Sequence[Path], architecture: str) -> dict[str, torch.Tensor]:
+    network, states = build(architecture, len(CLASSES) + 1), []
+    for path in weights:
+        states.append(read_tensors(path))
+        fill(network, states[-1], path, architecture)
+    names = [name for name, tensor in states[0].items() if tensor.is_floating_point()]
+    return {name: torch.stack([state[name].float() for state in states]).mean(dim=0) for name in names}
 
 
 def _write_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    half = {
-        name: tensor.half().contiguous()
-        for name, tensor in state.items()
-        if tensor.is_floating_point() and not name.endswith("num_batches_tracked")
-    }
+    half = {name: tensor.half().contiguous() for name, tensor in state.items()}
     save_file(half, path)
     path.chmod(0o644)
 
@@ -133,7 +106,7 @@ def _write_card(folder: Path, facts: Mapping[str, object], data_digest: str, fou
 
     classes = ", ".join(f'"{name}"' for name in CLASSES)
     lines = [
-        "# Written by `triage models package`; thresholds and temperatures come from the split val.",
+        "# Written by `triage models package`; scale and thresholds come from the split val.",
         f'name = "{facts["name"]}"',
         f'version = "{facts["version"]}"',
         f'architecture = "{facts["architecture"]}"',
@@ -144,8 +117,9 @@ def _write_card(folder: Path, facts: Mapping[str, object], data_digest: str, fou
         f'data_sha256 = "{data_digest}"',
         "",
         "[calibration]",
-        f"temperature = {found.temperature}",
-        f"gate_temperature = {found.gate_temperature}",
+        f"temperature = {found.scale.temperature}",
+        f"gate_temperature = {found.scale.gate_temperature}",
+        f"shift = [{', '.join(str(value) for value in found.scale.shift)}]",
         "",
         "[thresholds]",
         f"gate = {found.gate}",

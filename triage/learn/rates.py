@@ -41,11 +41,11 @@ def find_rate(
     tried: list[float] = []
     losses: list[float] = []
     smooth = 0.0
-    for step, (inputs, codes, _) in enumerate(drawer.batches(0, 0, steps, 1)):
+    for step, batch in enumerate(drawer.batches(0, 0, steps, 1)):
         rate = low * (high / low) ** (step / max(1, steps - 1))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        cost = loss(network(inputs), codes, drawer.recipe.loss)
+        cost = loss(network(batch.inputs), batch.codes, drawer.recipe.loss)
         value = float(cost.detach())
         if not math.isfinite(value):
             break

@@ -107,6 +107,15 @@ class Distil(_Section):
     size: Annotated[int, Field(ge=32, le=224)] = 160
 
 
+class Twins(_Section):
+    """Drawn films once more, as a lossy file would give them, half of them mirrored: one film, one answer."""
+
+    #: How many of the films have one.
+    share: Share = 0.0
+    #: How much the distance between the two answers adds to the cost.
+    weight: Annotated[float, Field(ge=0)] = 0.5
+
+
 class Stage(_Section):
     """Some films at one size; stages follow each other and hand their weights on."""
 
@@ -124,6 +133,7 @@ class Stage(_Section):
     taught: bool = True
     #: Begin from the averaged weights of the stage before, and average anew.
     anew: bool = False
+    twins: Twins = Twins()
     #: What differs from the recipe in this stage; left out, the recipe's own holds.
     classes: dict[str, Class] | None = None
     augment: Augment | None = None

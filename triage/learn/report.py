@@ -120,19 +120,11 @@ def _groups(document: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def _asked_for(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what only some evaluations have: sources never seen, mirrored films, films without an answer."""
+    """Yield what only some evaluations have: sources never seen, films without an answer."""
     if "left_out" in document:
         yield "<h2>Sources that were never seen</h2>"
         heads = ["group", "", "films", "normals", "figures"]
         yield _table(heads, _groups({"groups": {"source": document["left_out"]}}))
-    if "flip" in document:
-        yield "<h2>Averaged with mirrored films, on val</h2>"
-        rows = [
-            [name, figure, _number(value)]
-            for name, row in document["flip"].items()
-            for figure, value in row.items()
-        ]
-        yield _table(["answers", "figure", "value"], rows)
     if document.get("not_evaluated"):
         yield "<h2>Not evaluated</h2>"
         yield _table(["reason", "films"], [[name, str(n)] for name, n in document["not_evaluated"].items()])

@@ -18,7 +18,7 @@ import torch
 
 from triage.assess.prepare import Prepare
 from triage.errors import DataError
-from triage.learn.augment import Augmenter, Made
+from triage.learn.augment import Augmenter, Made, Twin
 from triage.learn.cache import Pictures
 from triage.learn.data import LEFT_OUT, Films
 from triage.learn.labels import CODE_NOT_FRONTAL, LABELS
@@ -30,12 +30,13 @@ _AHEAD = 6
 class Batch(NamedTuple):
     """Films for a step: inputs float32 [B, 1, S, S], label codes int64 [B], and what a teacher sees of them.
 
-    Without a teacher the views are the inputs.
+    Without a teacher the views are the inputs. The first films have twins float32 [T, 1, S, S].
     """
 
     inputs: torch.Tensor
     codes: torch.Tensor
     views: torch.Tensor
+    twins: torch.Tensor
 
 
 def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float64]:
@@ -107,7 +108,12 @@ class Drawer:
             if made is not None:
                 codes[place] = CODE_NOT_FRONTAL
         inputs = views if edge == here.size else np.stack([reduce(view) for view in views])
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(codes), torch.from_numpy(views))
+        twin, count = Twin(here.size), round(here.twins.share * len(mine))
+        twins = np.empty((count, *inputs.shape[1:]), np.float32)
+        for place in range(count):
+            twins[place] = twin(inputs[place], int(seeds[mine[place]]))
+        found = (inputs, codes, views, twins)
+        return Batch(*map(torch.from_numpy, found))
 
     def batches(
         self, stage: int, first: int, end: int, threads: int, rank: int = 0, of: int = 1

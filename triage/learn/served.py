@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triage.assess.classifier import Classifier, Judged
-from triage.assess.engine import Engine, probabilities
+from triage.assess.engine import Engine
 from triage.assess.registry import Model
 from triage.assess.source import is_dicom
 from triage.domain.finding import CLASSES, Outcome
@@ -79,7 +79,7 @@ def _gate(model: Model, one: Judged) -> float:
 def _classes(model: Model, engine: Infers, one: Judged) -> npt.NDArray[np.float64]:
     """Return the class probabilities, also of a film that the gate stopped."""
     assert one.prepared is not None
-    return probabilities(model, engine.infer(one.prepared[None]))[0][0].astype(np.float64)
+    return model.scale.classes(engine.infer(one.prepared[None]))[0]
 
 
 def _pictures(found: Sequence[Judged]) -> npt.NDArray[np.uint8]:

@@ -45,9 +45,6 @@ def table(document: Document) -> str:
             f"{name} {value} ({interval})" for name, value, interval in cells(row) if interval
         )
         lines.append(f"never seen, {source}: {row['n']} films, {row['normals']} normal; {figures}")
-    for name, row in document.get("flip", {}).items():
-        figures = ", ".join(f"{figure} {value}" for figure, value in row.items())
-        lines.append(f"val, {name.replace('_', ' ')}: {figures}")
     for reason, count in document.get("not_evaluated", {}).items():
         lines.append(f"not evaluated, {reason}: {count} films")
     if len(lines) == 1:

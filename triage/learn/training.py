@@ -17,7 +17,7 @@ import torch
 from triage.errors import TrainingFailed
 from triage.learn import checkpoint, networks, transfer, validate
 from triage.learn.distil import Teacher
-from triage.learn.loss import loss
+from triage.learn.loss import apart, loss
 from triage.learn.progress import progress
 from triage.learn.recipe import Schedule, Stage
 from triage.learn.runs import Run
@@ -187,13 +187,17 @@ class Training:
 
     def _cost(self, stage: Stage, batch: Batch) -> torch.Tensor:
         codes = batch.codes.to(self._device)
-        inputs = batch.inputs.to(self._device).contiguous(memory_format=torch.channels_last)
+        inputs = torch.cat([batch.inputs, batch.twins]).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16):
-            logits = self.network(inputs)
+            found = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        logits, twins = found[: len(codes)], found[len(codes) :]
         cost = loss(logits, codes, stage.loss or self.recipe.loss)
-        if self._teacher is None or not stage.taught:
+        if self._teacher is not None and stage.taught:
+            answers = self._teacher.answers(batch.views.to(self._device))
+            cost = self._teacher.mixed(cost, logits, answers, codes)
+        if not len(twins):
             return cost
-        return self._teacher.mixed(cost, logits, self._teacher.answers(batch.views.to(self._device)), codes)
+        return cost + stage.twins.weight * apart(logits[: len(twins)], twins, codes[: len(twins)])
 
     def _remember(self, value: float, step: int) -> None:
         """Take a step's loss into the running mean, or stop at one that is no number."""

@@ -137,7 +137,7 @@ def child(rng: np.random.Generator) -> Patient:
         half=rng.uniform(0.43, 0.495),
         left_lower=rng.uniform(0.0, 0.025),
         heart=rng.uniform(0.76, 0.92),
-        depth_cm=rng.uniform(12, 13.5),
+        depth_cm=rng.uniform(10.4, 11.7),
         rib_drop=rng.uniform(0.36, 0.46),
         tilt=rng.uniform(-0.04, 0.04),
         breast=0.0,

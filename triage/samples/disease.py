@@ -112,9 +112,9 @@ def cavities(chest: Chest) -> None:
     canvas, patient, shape, lung, rng = _parts(chest)
     worse = 1.0 if rng.random() < 0.5 else -1.0
     share = canvas.zeros()
-    for side, strength in ((worse, 1.0), (-worse, 0.7)):
+    for side, strength in ((worse, 1.0), (-worse, 0.95)):
         middle = (side * rng.uniform(0.48, 0.60), rng.uniform(0.20, 0.28))
-        away = np.hypot((shape.s - middle[0]) / 0.56, (shape.q - middle[1]) / 0.44)
+        away = np.hypot((shape.s - middle[0]) / 0.66, (shape.q - middle[1]) / 0.56)
         cloud = np.exp(-(away**2)) * (0.6 + 0.5 * canvas.turbulence(rng, 0.05, 4))
         share = np.maximum(share, np.float32(strength) * cloud.astype(np.float32))
         share = np.maximum(
@@ -134,7 +134,7 @@ def _nodules(
     for _ in range(count):
         x, y = patient.at(middle[0] + rng.normal(0, 0.26), middle[1] + abs(rng.normal(0, 0.34)) - 0.1)
         size = rng.uniform(0.004, 0.012) * patient.half / 0.3
-        sheet = np.maximum(sheet, 0.5 * np.exp(-(((canvas.x - x) ** 2 + (canvas.y - y) ** 2) / size**2)))
+        sheet = np.maximum(sheet, 0.75 * np.exp(-(((canvas.x - x) ** 2 + (canvas.y - y) ** 2) / size**2)))
     return sheet.astype(np.float32)
 
 

@@ -7,7 +7,7 @@ import pytest
 from monai.transforms import Compose, RandomizableTransform, Transform
 
 from triage.assess.prepare import Prepare, prepare
-from triage.learn.augment import Augmenter, Made, changes
+from triage.learn.augment import Augmenter, Made, Twin, changes
 from triage.learn.recipe import Augment
 
 OFF = Augment(**dict.fromkeys(Augment.model_fields, 0.0))
@@ -61,6 +61,16 @@ def test_the_changes_are_monai_transforms():
 def test_the_preparation_ends_a_monai_chain(film):
     prepared = Compose([Prepare(SIZE)])(film[None].astype(np.float32))
     assert np.array_equal(prepared, prepare(film.astype(np.float32), SIZE))
+
+
+def test_a_twin_is_nearly_the_same_film_and_now_and_then_its_mirror_image(film):
+    upright = prepare(film.astype(np.float32) / 255, SIZE)
+    twins = [Twin(SIZE)(upright, seed) for seed in range(12)]
+    assert np.array_equal(Twin(SIZE)(upright, 3), twins[3])
+    as_it_is = [_alike(twin, upright) for twin in twins]
+    mirrored = [_alike(twin, upright[..., ::-1]) for twin in twins]
+    assert all(0.97 < max(pair) < 1 - 1e-6 for pair in zip(as_it_is, mirrored, strict=True))
+    assert 2 < sum(flip > same for same, flip in zip(as_it_is, mirrored, strict=True)) < 10
 
 
 def test_negatives_for_the_gate_are_no_films_any_more(film):

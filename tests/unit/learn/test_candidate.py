@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from triage.assess.registry import Model, Thresholds
+from triage.assess.scale import Scale
 from triage.cli import main as cli
 from triage.domain.finding import CLASSES, Finding
 from triage.errors import DataError
-from triage.learn.answers import Mirrored
 from triage.learn.candidate import candidate
 from triage.learn.data import LEFT_OUT, read_films
 from triage.learn.evaluate import evaluate
@@ -56,8 +56,7 @@ def model(tmp_path) -> Model:
         preparation="equalised/1",
         sha256="ab" * 32,
         data_sha256="cd" * 32,
-        temperature=1.0,
-        gate_temperature=1.0,
+        scale=Scale(),
         gate=0.5,
         any_disease=limits,
         findings=dict.fromkeys(Finding, limits),
@@ -100,13 +99,12 @@ def test_a_run_is_judged_on_the_source_that_it_never_saw(
     folder = train(make_recipe(stages=_SHORT), data, runs, device="cpu", cache=cache, leave_out=["south"])
     assert folder.name.startswith("tiny-without-south-")
     arguments = ["triage", "evaluate", "--data", str(data), "--cache", str(cache), "--run", str(folder)]
-    monkeypatch.setattr("sys.argv", [*arguments, "--no-border", "--flip"])
+    monkeypatch.setattr("sys.argv", [*arguments, "--no-border"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
     printed = capsys.readouterr().out
     assert "never seen, south: " in printed
-    assert "val, with mirrored: any_disease" in printed
     document = json.loads((folder / "figures-test.json").read_text())
     films = read_films(data)
     strange = (films.sources == "south") & (films.splits == "test") & films.frontal
@@ -121,13 +119,6 @@ def test_an_unfinished_run_is_not_judged(make_set, tmp_path):
     (tmp_path / "runs" / "half").mkdir(parents=True)
     with pytest.raises(DataError, match="is no finished run"):
         candidate(tmp_path / "runs" / "half", make_set())
-
-
-def test_mirrored_films_are_averaged():
-    batch = np.random.default_rng(0).normal(size=(3, 1, 8, 8)).astype(np.float32)
-    both = Mirrored(Eager()).infer(batch)
-    assert np.allclose(both, Mirrored(Eager()).infer(batch[..., ::-1]))
-    assert not np.allclose(both, Eager().infer(batch))
 
 
 def test_without_val_the_models_own_thresholds_hold(make_set, model, tmp_path):

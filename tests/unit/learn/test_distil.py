@@ -14,6 +14,7 @@ from triage.assess.network import build as serving
 from triage.errors import ConfigurationError, ModelRefused, TrainingFailed
 from triage.learn import networks
 from triage.learn.distil import Teacher, distance, find_teacher
+from triage.learn.loss import apart
 from triage.learn.recipe import Distil, read_recipe
 from triage.learn.train import train
 
@@ -53,6 +54,15 @@ def test_the_distance_counts_frontal_films_and_the_six_classes_only():
     assert float(distance(logits, said, codes, 2.0)) == pytest.approx(apart / 2 * 4, rel=1e-5)
     assert float(distance(said, said, codes, 2.0)) == pytest.approx(0, abs=1e-6)
     assert float(distance(logits, said, torch.tensor([7, 7, 7]), 2.0)) == 0
+
+
+def test_two_answers_to_one_film_are_as_far_apart_as_their_classes_say():
+    one, other, codes = torch.zeros(3, 7), torch.zeros(3, 7), torch.tensor([2, 6, 7])
+    one[:, 6] = other[2, 0] = 50.0  # the gate, and what is no frontal film, do not count
+    assert float(apart(one, other, codes)) == pytest.approx(0, abs=1e-6)
+    other[0, 2] = math.log(3)
+    divergence = (3 / 8 - 1 / 6) * math.log(3)  # what both share cancels out
+    assert float(apart(one, other, codes)) == pytest.approx(divergence / 2, rel=1e-5)
 
 
 def test_the_share_mixes_labels_and_teacher(weights):

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from triage.assess.network import build
 from triage.assess.registry import load
+from triage.assess.scale import Scale
 from triage.errors import DataError, ModelRefused
 from triage.learn.answers import answers_of
-from triage.learn.calibrate import calibrate, temperature_of, threshold_for, threshold_of_f1
+from triage.learn.calibrate import _best_for_f1, calibrate, temperature_of, threshold_for, threshold_of_f1
 from triage.learn.card import package_with_card
 from triage.learn.data import read_films
 from triage.learn.package import package
@@ -33,7 +34,7 @@ def weights(tmp_path: Path) -> Path:
 def test_a_packaged_model_loads_judges_and_verifies(make_set, weights, tmp_path):
     data, cache, target = make_set(each=8), tmp_path / "cache", tmp_path / "models" / "chest" / "3"
     model = package_with_card(
-        weights, target, data, architecture="densenet121", size=32, cache=cache, engine="torch"
+        [weights], target, data, architecture="densenet121", size=32, cache=cache, engine="torch"
     )
     assert model == load(target)
     assert (model.name, model.version, model.size) == ("chest", "3", 32)
@@ -54,14 +55,31 @@ def test_a_packaged_model_loads_judges_and_verifies(make_set, weights, tmp_path)
     ] == ["gate"]
 
 
+def test_of_several_weights_the_mean_is_packaged(make_set, weights, tmp_path):
+    other = tmp_path / "other.safetensors"
+    name = "class_layers.out.bias"
+    state = load_file(weights)
+    save_file({**state, name: state[name] + 1}, other)
+    model = package(
+        [weights, other],
+        tmp_path / "models" / "chest" / "1",
+        make_set(each=8),
+        architecture="densenet121",
+        size=32,
+        cache=tmp_path / "cache",
+        engine="torch",
+    )
+    assert torch.allclose(load_file(model.weights)[name].float(), state[name] + 0.5, atol=1e-2)
+
+
 def test_a_pickle_and_another_architecture_are_refused(make_set, weights, tmp_path):
     pickle = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(1)}, pickle)
     target = tmp_path / "models" / "chest" / "1"
     with pytest.raises(ModelRefused, match="pickles are never loaded"):
-        package(pickle, target, make_set(), architecture="densenet121", size=32)
+        package([pickle], target, make_set(), architecture="densenet121", size=32)
     with pytest.raises(ModelRefused, match="another architecture than densenet169"):
-        package(weights, target, tmp_path / "set", architecture="densenet169", size=32)
+        package([weights], target, tmp_path / "set", architecture="densenet169", size=32)
     assert not target.exists()
 
 
@@ -70,7 +88,7 @@ def test_a_set_without_val_is_refused(make_set, weights, tmp_path):
     index = data / "index.csv"
     index.write_text(index.read_text().replace(",val,", ",train,"))
     with pytest.raises(DataError, match="'val'"):
-        package(weights, tmp_path / "m" / "1", data, architecture="densenet121", size=32)
+        package([weights], tmp_path / "m" / "1", data, architecture="densenet121", size=32)
 
 
 def test_thresholds_keep_the_promised_sensitivity(make_set):
@@ -80,8 +98,9 @@ def test_thresholds_keep_the_promised_sensitivity(make_set):
     codes = np.minimum(val.codes, 5)
     logits[np.arange(len(val)), codes] += 3
     logits[:, 6] = np.where(val.frontal, 6, -6) + rng.normal(0, 1, len(val))
-    answers = answers_of(val, logits, temperature_of(val, logits))
-    found = calibrate(answers, 1.0, 1.0)
+    scale = Scale(temperature_of(val, logits))
+    answers = answers_of(val, logits, scale)
+    found = calibrate(answers, scale)
     frontal = answers.take(val.frontal)
     ill = frontal.diseased[frontal.films.codes != 0]
     assert (ill >= found.any_disease.high).mean() >= 0.97
@@ -94,9 +113,26 @@ def test_thresholds_keep_the_promised_sensitivity(make_set):
 def test_a_threshold_is_the_highest_that_finds_enough():
     scores = np.arange(100) / 100
     assert threshold_for(scores, 0.97) == pytest.approx(0.03)
-    assert threshold_of_f1(
-        np.array([False, False, True, True]), np.array([0.1, 0.2, 0.8, 0.9])
-    ) == pytest.approx(0.5)
+    truth, said = np.repeat([False, False, True, True], 20), np.repeat([0.1, 0.2, 0.8, 0.9], 20)
+    assert threshold_of_f1(truth, said) == pytest.approx(0.5)
+
+
+def test_a_threshold_from_few_films_does_better_on_others_than_the_best_for_those_few():
+    rng = np.random.default_rng(3)
+
+    def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = rng.random(count) < 0.3
+        return truth, 1 / (1 + np.exp(-(rng.normal(0, 1.5, count) + 2 * truth - 1)))
+
+    others, said_of_others = drawn(20_000)
+
+    def f1(threshold: float) -> float:
+        called = said_of_others >= threshold
+        return 2 * (called & others).sum() / (called.sum() + others.sum())
+
+    few = [drawn(60) for _ in range(40)]
+    averaged, best = (np.mean([f1(find(*some)) for some in few]) for find in (threshold_of_f1, _best_for_f1))
+    assert averaged > best + 0.002
 
 
 def test_overconfident_answers_are_cooled(make_set):

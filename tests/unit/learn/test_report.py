@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from triage.assess.registry import Model, Thresholds
+from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
 from triage.errors import DataError
 from triage.learn import audit as auditing
@@ -45,8 +46,7 @@ def model(tmp_path: Path) -> Model:
         preparation="equalised/1",
         sha256="ab" * 32,
         data_sha256="cd" * 32,
-        temperature=1.0,
-        gate_temperature=1.0,
+        scale=Scale(),
         gate=0.5,
         any_disease=limits,
         findings=dict.fromkeys(Finding, limits),
@@ -75,13 +75,11 @@ def test_what_was_asked_for_beyond_the_rows_is_shown(make_set, model, tmp_path):
         make_set(each=10),
         cache=tmp_path / "cache",
         border=False,
-        flip=True,
         left_out=["south"],
     )
     made.document["not_evaluated"] = {"not-frontal": 3}
     html = page(made)
     assert "<h2>Sources that were never seen</h2>" in html
-    assert "with_mirrored" in html
     assert "<td>not-frontal</td><td>3</td>" in html
 
 
@@ -104,7 +102,7 @@ def test_the_audit_finds_a_network_that_reads_white_boxes(make_set, model, tmp_p
     gamma = found["robustness"]["gamma 1.6"]
     # only the order of the grey values counts, so a monotone change is (nearly) no change
     assert gamma["mean_change"] < 0.02
-    assert found["robustness"]["mirrored"]["n"] == found["films"]
+    assert found["robustness"]["turned by 5 degrees"]["n"] == found["films"]
 
 
 def test_what_covers_letters_leaves_no_white():

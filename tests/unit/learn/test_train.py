@@ -72,7 +72,7 @@ def test_a_run_killed_in_mid_stage_ends_with_the_weights_of_one_that_was_not(
     make_set, make_recipe, tmp_path, processes, monkeypatch
 ):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    stages = "[[stages]]\nsize = 32\nfilms = 24\nrate = 0.001\n"
+    stages = "[[stages]]\nsize = 32\nfilms = 24\nrate = 0.001\ntwins = { share = 0.5 }\n"
     recipe = make_recipe(processes=processes, stages=stages, validate_every=24)
     data, cache = make_set(), tmp_path / "cache"
     whole = training.train(recipe, data, tmp_path / "whole", device="cpu", cache=cache)

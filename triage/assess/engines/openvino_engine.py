@@ -68,13 +68,14 @@ def _converted(model: Model, cache: Path) -> Path:
 
     The name holds the weights' digest, so another model or version never meets an old file.
     """
-    target = cache / f"{model.sha256[:32]}-{model.size}-{openvino.get_version().split('-')[0]}.xml"
+    target = cache / f"{model.sha256[:32]}-{model.size}-mirrored-{openvino.get_version().split('-')[0]}.xml"
     if target.exists() and target.with_suffix(".bin").exists():
         return target
     # only here: a service that finds its converted model never imports torch
     import torch
 
     from triage.assess.engines.torch_engine import load_network
+    from triage.assess.network import Mirrored
 
     log.info(
         "The model is converted for this machine.", extra={"event": "model_convert", "model": model.label}
@@ -84,7 +85,7 @@ def _converted(model: Model, cache: Path) -> Path:
         # the converter traces, which torch has begun to call old
         warnings.simplefilter("ignore", DeprecationWarning)
         network = openvino.convert_model(
-            load_network(model), example_input=example, input=[tuple(example.shape)]
+            Mirrored(load_network(model)), example_input=example, input=[tuple(example.shape)]
         )
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         fresh = Path(folder) / "model.xml"

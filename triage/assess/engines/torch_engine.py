@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from triage.assess.network import build
+from triage.assess.network import Mirrored, build
 from triage.assess.registry import Model
 from triage.errors import ModelRefused
 
@@ -19,7 +19,7 @@ Batch = npt.NDArray[np.float32]
 
 
 def load_network(model: Model) -> torch.nn.Module:
-    """Return the model's network in fp32 and evaluation mode, with the weights of its folder.
+    """Return the model's bare network in fp32 and evaluation mode, with the weights of its folder.
 
     Raises:
         ModelRefused: the weights are of another architecture, or no safetensors at all.
@@ -52,7 +52,7 @@ class TorchEngine:
         self.name = "torch bf16 on cuda" if self._half else "torch fp32"
         if threads and not self._half:
             torch.set_num_threads(threads)
-        network: Any = load_network(model).to(self._device)
+        network: Any = Mirrored(load_network(model)).to(self._device)
         self._network = network.to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
         self.infer(np.zeros((1, 1, model.size, model.size), np.float32))
