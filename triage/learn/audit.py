@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from triage.assess.registry import Model
 from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
 from triage.learn.cache import Pictures
+from triage.learn.changes import reread
 from triage.learn.data import Films, Mask
 from triage.learn.labels import NORMAL, TB
 from triage.learn.measures import auroc, rounded
@@ -78,8 +79,7 @@ def _halved(picture: Picture) -> Picture:
 
 
 def _jpeg(picture: Picture) -> Picture:
-    _, written = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 30])
-    return np.asarray(cv2.imdecode(written, cv2.IMREAD_GRAYSCALE), np.uint8)
+    return reread(picture, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 30)
 
 
 def _turned(picture: Picture) -> Picture:

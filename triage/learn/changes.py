@@ -148,9 +148,9 @@ class Recoded(_Sometimes):
         edge = int(size * self.R.uniform(1, 2))
         grey = (np.clip(cv2.resize(picture, (edge, edge)), 0, 1) * 255).astype(np.uint8)
         if which < 0.4:
-            grey = _reread(grey, ".jpg", cv2.IMWRITE_JPEG_QUALITY, self.R.randint(60, 97))
+            grey = reread(grey, ".jpg", cv2.IMWRITE_JPEG_QUALITY, self.R.randint(60, 97))
         elif which < 0.8:
-            grey = _reread(grey, ".jp2", cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, self.R.randint(60, 260))
+            grey = reread(grey, ".jp2", cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, self.R.randint(60, 260))
         else:
             noise = self.R.normal(0, self.R.uniform(1, 5), grey.shape)
             grey = np.clip(grey + noise, 0, 255).astype(np.uint8)
@@ -158,10 +158,11 @@ class Recoded(_Sometimes):
         return np.asarray(cv2.resize(read, (size, size), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _reread(grey: npt.NDArray[np.uint8], suffix: str, option: int, value: int) -> npt.NDArray[np.uint8]:
+def reread(grey: npt.NDArray[np.uint8], suffix: str, option: int, value: int) -> npt.NDArray[np.uint8]:
+    """Return a picture uint8 [H, W] as a file of that kind, written with one option, gives it back."""
     written, file = cv2.imencode(suffix, grey, [option, int(value)])
     if not written:
-        msg = f"OpenCV can't write {suffix} here, as twins need; install opencv-python-headless."
+        msg = f"OpenCV can't write {suffix} here; install opencv-python-headless."
         raise TrainingFailed(msg)
     return np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE), np.uint8)
 
