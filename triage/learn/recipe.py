@@ -38,8 +38,9 @@ class Class(_Section):
     """What share of the drawn films has a label, and from which sources; none named means all."""
 
     share: Share
-    sources: tuple[str, ...] = ()
-    #: Sources of the label count as their number of films to this power: 1 as they are, 0 all alike.
+    #: Names, or names with numbers: then the sources are drawn in that proportion.
+    sources: tuple[str, ...] | dict[str, Positive] = ()
+    #: Without numbers a source counts as its number of films to this power: 1 as they are, 0 all alike.
     source_power: Share = 0.6
 
 

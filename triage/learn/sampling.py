@@ -55,15 +55,18 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
             continue
         member = (films.splits == "train") & (codes == LABELS.index(name))
         if wanted.sources:
-            member &= np.isin(films.sources, wanted.sources)
+            member &= np.isin(films.sources, list(wanted.sources))
         if not member.any() and ((codes == LABELS.index(name)) & (films.splits == LEFT_OUT)).any():
             continue
         if not member.any():
             where = f" from {', '.join(wanted.sources)}" if wanted.sources else ""
             msg = f"The class '{name}' of the recipe has no film{where} in the split 'train' of {films.root}."
             raise DataError(msg)
-        _, source, counts = np.unique(films.sources[member], return_inverse=True, return_counts=True)
-        weight = counts.astype(np.float64) ** wanted.source_power
+        names, source, counts = np.unique(films.sources[member], return_inverse=True, return_counts=True)
+        if isinstance(wanted.sources, dict):
+            weight = np.array([wanted.sources[name] for name in names])
+        else:
+            weight = counts.astype(np.float64) ** wanted.source_power
         chance[member] = wanted.share * (weight / weight.sum() / counts)[source]
     return chance / chance.sum()
 
@@ -74,7 +77,7 @@ def asked(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.bool_]:
     found = np.zeros(len(films), dtype=bool)
     for name, wanted in classes.items():
         if wanted.share:
-            here = np.isin(films.sources, wanted.sources) if wanted.sources else True
+            here = np.isin(films.sources, list(wanted.sources)) if wanted.sources else True
             found |= (codes == LABELS.index(name)) & here
     return found
 

@@ -18,7 +18,7 @@ from triage.learn.candidate import candidate
 from triage.learn.data import LEFT_OUT, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.originals import ORIGINALS, comparison
-from triage.learn.recipe import read_recipe, without
+from triage.learn.recipe import Class, read_recipe, without
 from triage.learn.sampling import asked, chances
 from triage.learn.train import train
 
@@ -90,6 +90,13 @@ def test_a_class_that_only_the_left_out_source_has_is_not_asked_for(make_set, ma
     chance = chances(films, read_recipe(make_recipe()).classes)
     assert chance.sum() == pytest.approx(1)
     assert not chance[films.codes == CLASSES.index("tuberculosis")].any()
+
+
+def test_the_sources_of_a_class_are_drawn_in_the_proportion_that_the_recipe_gives(make_set):
+    films = read_films(make_set())
+    chance = chances(films, {"normal": Class(share=1, sources={"south": 3, "north": 1, "nowhere": 5})})
+    assert chance[films.sources == "south"].sum() == pytest.approx(0.75)
+    assert chance[films.sources == "north"].sum() == pytest.approx(0.25)
 
 
 def test_a_run_is_judged_on_the_source_that_it_never_saw(
