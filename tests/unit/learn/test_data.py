@@ -8,12 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from triage.errors import DataError
-from triage.learn.cache import SIDE, decode, pictures
 from triage.learn.data import read_films, split_of
 
 
@@ -117,35 +113,3 @@ def test_a_table_without_labels_names_the_column(tmp_path):
     (tmp_path / "labels.csv").write_text("file,finding\na.png,normal\n")
     with pytest.raises(DataError, match="no column 'label'"):
         read_films(tmp_path)
-
-
-def test_films_are_decoded_once_and_again_when_a_file_changes(tmp_path):
-    root = table(tmp_path / "set", [{"file": "a.png", "label": "normal", "split": "train"}])
-    first = pictures(read_films(root), tmp_path / "cache")
-    assert first.shape == (1, SIDE, SIDE)
-    assert set(np.unique(first)) == {90}
-    cv2.imwrite(str(root / "a.png"), np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8))
-    assert pictures(read_films(root), tmp_path / "cache").std() > 5
-    assert len(list((tmp_path / "cache").iterdir())) == 2
-
-
-def test_a_dicom_file_goes_through_the_pixel_chain(tmp_path):
-    ramp = np.tile(np.linspace(0, 4095, 200), (240, 1)).astype(np.uint16)
-    film = Dataset()
-    film.SOPClassUID, film.SOPInstanceUID, film.Modality = ComputedRadiographyImageStorage, "2.25.1", "CR"
-    film.Rows, film.Columns, film.SamplesPerPixel = 240, 200, 1
-    film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
-    film.PhotometricInterpretation, film.PixelData = "MONOCHROME1", ramp.tobytes()
-    film.file_meta = FileMetaDataset()
-    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    film.save_as(tmp_path / "film.dcm", enforce_file_format=True)
-    grey = decode(tmp_path / "film.dcm")
-    assert grey.shape == (SIDE, SIDE)
-    # MONOCHROME1: the highest value is black
-    assert grey[:, 5].mean() > 200 > 50 > grey[:, -5].mean()
-
-
-def test_a_file_that_is_no_picture_is_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"a\.png"):
-        decode(tmp_path / "a.png")
