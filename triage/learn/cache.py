@@ -61,7 +61,12 @@ def _key(films: Films) -> str:
     """Return a name that changes with the folder, its files, their order, and how they are decoded."""
     state = hashlib.sha256(f"{_DECODING}\0{SIDE}\0{films.root.resolve()}\n".encode())
     for row in films.rows:
-        said = (films.root / row.file).stat()
+        path = films.root / row.file
+        try:
+            said = path.stat()
+        except OSError as error:
+            msg = f"{path} can't be read: {error.strerror}."
+            raise DataError(msg) from error
         state.update(f"{row.file}\0{said.st_size}\0{said.st_mtime_ns}\n".encode())
     return state.hexdigest()[:32]
 

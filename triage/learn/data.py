@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,23 +17,34 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pydicom import dcmread
 
+from triage.assess.attributes import UNREADABLE, text
+from triage.assess.source import is_dicom
 from triage.errors import DataError
-from triage.learn.labels import CODE_NOT_FRONTAL, code_of, label_of_folder
+from triage.learn.labels import CODE_NOT_FRONTAL, code_of, label_of_folder, label_of_row
 
 SPLITS = ("train", "val", "test")
 #: In place of the split of films from which a training must learn nothing.
 LEFT_OUT = "left out"
+#: The folders that hold the splits, in lower case.
+_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
 #: Where a set brings no split: up to these hundredths of the hash a patient is validation, then test.
 _VAL_SHARE, _TEST_SHARE = 12, 26
+#: Names such as `person12_bacteria_47`: bacterial and viral films are numbered each for themselves.
+_PERSON = re.compile(r"(person\d+)_([a-z]+)_", re.IGNORECASE)
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class FilmRow:
-    """One film as its set describes it; what is not known is an empty text."""
+    """One film as its set describes it; what is not known is an empty text.
+
+    `patient` is a key that means the same patient in every source of the set; a film of nobody known has one
+    of its own.
+    """
 
     file: str
     source: str
@@ -74,6 +87,14 @@ class Films:
     def sources(self) -> npt.NDArray[np.str_]:
         """Return the source of every film."""
         return self.column(lambda row: row.source)
+
+    @cached_property
+    def patients(self) -> npt.NDArray[np.str_]:
+        """Return the key of every film's patient, to be used as it is: equal keys are one patient.
+
+        They hold across sources, since hospitals are in several sets; nothing need be put before them.
+        """
+        return self.column(lambda row: row.patient)
 
     @cached_property
     def splits(self) -> npt.NDArray[np.str_]:
@@ -127,14 +148,16 @@ def read_films(root: Path, labels: Path | None = None) -> Films:
     elif labels is not None:
         msg = f"The table of labels {labels} is not there."
         raise DataError(msg)
-    elif any((root / split).is_dir() for split in SPLITS):
-        rows = _from_folders(root)
+    elif folders := _split_folders(root):
+        rows = _from_folders(root, folders)
     else:
         msg = f"{root} holds no index.csv, labels.csv or train, val and test; give the folder of the films."
         raise DataError(msg)
     if not rows:
         msg = f"{root} names no films."
         raise DataError(msg)
+    rows = [row if row.patient else replace(row, patient=_patient_of_file(root, row)) for row in rows]
+    _refuse_one_patient(root, rows)
     films = Films(root, tuple(_with_splits(rows)))
     _ = films.codes
     _refuse_shared_patients(films.rows)
@@ -150,34 +173,64 @@ def split_of(patient: str) -> str:
 
 
 def _from_table(root: Path, table: Path) -> list[FilmRow]:
-    with table.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        lacking = {"file", "label"} - set(reader.fieldnames or ())
-        if lacking:
-            msg = f"{table} has no column '{sorted(lacking)[0]}'."
-            raise DataError(msg)
-        rows = [_row(raw, root.name) for raw in reader]
-    for row in rows:
+    inside, lines, rows = root.resolve(), dict[Path, int](), []
+    for line, raw in _lines(table):
+        row = _row(raw, root.name)
         path = (root / row.file).resolve()
-        if not path.is_relative_to(root.resolve()):
+        if not row.file:
+            msg = f"{table} names no file in line {line}."
+            raise DataError(msg)
+        if not path.is_relative_to(inside):
             msg = f"{table} names {row.file}, which lies outside {root}."
             raise DataError(msg)
         if not path.is_file():
             msg = f"{table} names {row.file}, which is not there."
             raise DataError(msg)
+        if lines.setdefault(path, line) != line:
+            msg = f"{table} names {row.file} in lines {lines[path]} and {line}; give each film one line."
+            raise DataError(msg)
+        rows.append(row)
     return rows
+
+
+def _lines(table: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """Return the number and the values of every line of a table, by the names of its columns in lower case.
+
+    Commas or semicolons part the values, as Excel writes one or the other.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            head = file.readline()
+            file.seek(0)
+            semicolons = head.count(";") > head.count(",")
+            reader = csv.DictReader(file, delimiter=";" if semicolons else ",", strict=True)
+            names = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            for column in ("file", "label"):
+                if column not in names:
+                    msg = f"{table} has no column '{column}'; its first line must name file and label."
+                    raise DataError(msg)
+            return [(reader.line_num, raw) for raw in reader]
+    except UnicodeDecodeError:
+        msg = f"{table} is not UTF-8 text; save it as CSV in UTF-8."
+        raise DataError(msg) from None
+    except csv.Error as error:
+        msg = f"{table} can't be read as a table ({error}); save it as CSV with a short line for each film."
+        raise DataError(msg) from None
+    except OSError as error:
+        msg = f"{table} can't be read: {error.strerror}."
+        raise DataError(msg) from None
 
 
 def _row(raw: dict[str, str | None], fallback: str) -> FilmRow:
     def value(key: str, default: str = "") -> str:
         return (raw.get(key) or "").strip() or default
 
-    source = value("source", fallback)
     return FilmRow(
         file=value("file"),
-        source=source,
-        label=value("label"),
-        patient=value("patient") or f"{source}:{value('file')}",
+        source=value("source", fallback),
+        label=label_of_row(value("label"), Path(value("file")).name),
+        patient=value("patient"),
         split=value("split"),
         original_label=value("original_label"),
         view=value("view", "unknown"),
@@ -188,22 +241,61 @@ def _row(raw: dict[str, str | None], fallback: str) -> FilmRow:
     )
 
 
-def _from_folders(root: Path) -> list[FilmRow]:
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    """Return the folders of the splits, train first."""
+    found = [
+        (_SPLIT_FOLDERS[entry.name.lower()], entry)
+        for entry in (root.iterdir() if root.is_dir() else ())
+        if entry.name.lower() in _SPLIT_FOLDERS and entry.is_dir()
+    ]
+    return sorted(found, key=lambda one: (SPLITS.index(one[0]), one[1].name))
+
+
+def _from_folders(root: Path, folders: Sequence[tuple[str, Path]]) -> list[FilmRow]:
     rows = []
-    for split in SPLITS:
-        for folder in sorted(entry for entry in (root / split).glob("*") if entry.is_dir()):
-            for file in sorted(entry for entry in folder.rglob("*") if entry.suffix.lower() in _SUFFIXES):
-                label = label_of_folder(folder.name, file.name)
-                rows.append(
-                    FilmRow(file.relative_to(root).as_posix(), root.name, label, _patient(file), split)
-                )
+    for split, home in folders:
+        for file in sorted(entry for entry in home.glob("*/**/*") if entry.suffix.lower() in _SUFFIXES):
+            parts = file.relative_to(home).parts
+            # what begins with a dot was left by a notebook, a Mac or an editor
+            if not any(part.startswith(".") for part in parts):
+                label = label_of_folder(parts[0], file.name)
+                patient = _patient_of_name(file.stem)
+                rows.append(FilmRow(file.relative_to(root).as_posix(), root.name, label, patient, split))
     return rows
 
 
-def _patient(file: Path) -> str:
-    """Return the patient that names such as `person12_bacteria_47` tell, else the file's own name."""
-    head = file.stem.split("_")[0]
-    return head if head.startswith("person") and head[6:].isdigit() else file.stem
+def _patient_of_name(stem: str) -> str:
+    """Return the patient that a name such as `person12_bacteria_47` tells, with the kind; else nothing."""
+    found = _PERSON.match(stem)
+    return f"{found[1]}:{found[2]}".lower() if found else ""
+
+
+def _patient_of_file(root: Path, row: FilmRow) -> str:
+    """Return a pseudonym of the patient whom a DICOM file names, the same in every set; else the file's name.
+
+    The patient's id is kept nowhere.
+    """
+    path = root / row.file
+    try:
+        if is_dicom(path):
+            wanted = ["PatientID", "IssuerOfPatientID"]
+            header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+            if text(header, "PatientID"):
+                said = f"{text(header, 'IssuerOfPatientID')}|{text(header, 'PatientID')}"
+                return f"dicom:{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+    except (*UNREADABLE, zlib.error):  # its pixels are read later, and then there is a sentence
+        pass
+    return f"{row.source}:{row.file}"
+
+
+def _refuse_one_patient(root: Path, rows: Sequence[FilmRow]) -> None:
+    """Raise where splits must be made of films that are all said to be of one patient."""
+    if len(rows) > 1 and len({row.patient for row in rows}) == 1 and not any(row.split for row in rows):
+        msg = (
+            f"All {len(rows)} films of {root} have one patient and no split; name the patients in a column "
+            "'patient' of the table, or the splits in a column 'split'."
+        )
+        raise DataError(msg)
 
 
 def _with_splits(rows: Sequence[FilmRow]) -> Iterable[FilmRow]:
@@ -218,12 +310,12 @@ def _with_splits(rows: Sequence[FilmRow]) -> Iterable[FilmRow]:
 
 
 def _refuse_shared_patients(rows: Sequence[FilmRow]) -> None:
-    seen: dict[tuple[str, str], FilmRow] = {}
+    seen: dict[str, FilmRow] = {}
     for row in rows:
-        first = seen.setdefault((row.source, row.patient), row)
+        first = seen.setdefault(row.patient, row)
         if first.split != row.split:
             msg = (
                 f"One patient has {first.file} in {first.split} and {row.file} in {row.split}; "
-                "a patient must stay in one split."
+                "a patient must stay in one split, also when the films are of two sources."
             )
             raise DataError(msg)

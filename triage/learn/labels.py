@@ -65,14 +65,26 @@ def label_of_folder(folder: str, file: str) -> str:
     Raises:
         DataError: the folder's name is no class.
     """
-    label = _FOLDERS.get(folder.lower()) or (folder.lower() if folder.lower() in LABELS else None)
+    label = _label_of(folder, file)
     if label is None:
         msg = f"The folder '{folder}' is no class that is known; known: {', '.join(sorted(_FOLDERS))}."
         raise DataError(msg)
-    if label == UNSPECIFIED:
-        lowered = file.lower()
-        if "bacteria" in lowered:
-            return "bacterial_pneumonia"
-        if "virus" in lowered:
-            return "viral_pneumonia"
+    return label
+
+
+def label_of_row(word: str, file: str) -> str:
+    """Return the label that a table gives a film, where it may be named as a class folder is too.
+
+    A word that is neither comes back as it is, for `code_of` to refuse.
+    """
+    return word if word in LABELS else _label_of(word, file) or word
+
+
+def _label_of(name: str, file: str) -> str | None:
+    lowered = name.lower()
+    label = _FOLDERS.get(lowered) or (lowered if lowered in LABELS else None)
+    if label == UNSPECIFIED and "bacteria" in file.lower():
+        return "bacterial_pneumonia"
+    if label == UNSPECIFIED and "virus" in file.lower():
+        return "viral_pneumonia"
     return label
