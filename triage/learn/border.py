@@ -16,6 +16,7 @@ from triage.assess.prepare import reduce
 from triage.domain.finding import CLASSES
 from triage.learn.answers import Answers
 from triage.learn.data import Films, Mask
+from triage.learn.labels import NORMAL
 
 _SIDE, _RING = 40, 4
 
@@ -27,8 +28,23 @@ def features(pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64]) ->
     return np.stack([reduce(pictures[index].astype(np.float32) / 255, _SIDE)[ring] for index in indices])
 
 
+def lacking(films: Films) -> str:
+    """Return why the border of these films can't be judged, as a sentence; nothing where it can."""
+    codes = films.codes
+    if len(np.unique(codes[(films.splits == "train") & (codes < len(CLASSES))])) < 2:
+        return "No figures of the border alone: it learns from films of two classes in the split train."
+    if not ((films.splits == "val") & films.frontal & (codes != NORMAL)).any():
+        return (
+            "No figures of the border alone: its thresholds come from films with a disease in the split val."
+        )
+    return ""
+
+
 def border_answers(films: Films, pictures: npt.NDArray[np.uint8], judge: Mask) -> tuple[Answers, Answers]:
-    """Return the border's answers to the films of `judge` and to `val`, learnt from `train`."""
+    """Return the border's answers to the films of `judge` and to `val`, learnt from `train`.
+
+    The films must not be `lacking`.
+    """
     train = np.flatnonzero((films.splits == "train") & (films.codes < len(CLASSES)))
     learnt = _fit(features(pictures, train), films.codes[train])
     return _answer(learnt, films, pictures, judge), _answer(learnt, films, pictures, films.splits == "val")

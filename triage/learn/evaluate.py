@@ -15,7 +15,7 @@ from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn import measures
 from triage.learn.answers import Answers, Infers, answers_of, logits
-from triage.learn.border import border_answers
+from triage.learn.border import border_answers, lacking
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import SENSITIVITY, threshold_for
 from triage.learn.data import FilmRow, Films, Mask, read_films
@@ -102,9 +102,11 @@ def evaluate(
         document["not_evaluated"] = found.not_evaluated
     if left_out:
         document["left_out"] = strangers(judgement, left_out)
-    if border and (films.splits == "train").any() and found.not_evaluated is None:
-        say("judging by the border alone")
-        document["border"] = border_rows(films, pictures(films, cache_dir(cache)), judge)
+    if border and found.not_evaluated is None:
+        why_not = lacking(films)
+        say(why_not or "judging by the border alone")
+        if not why_not:
+            document["border"] = border_rows(films, pictures(films, cache_dir(cache)), judge)
     return Evaluation(document, judgement, films, found.pictures, found.indices)
 
 

@@ -263,13 +263,17 @@ def _source(answers: Answers, source: str) -> Answers:
 
 
 def _grouped(answers: Answers, groups: Mapping[str, tuple[int, ...]]) -> Figures:
-    """Return figures of a task whose classes are sets of the model's; the most likely set is the answer."""
-    row = _row(answers)
+    """Return figures of a task whose classes are sets of the model's; the most likely set is the answer.
+
+    Films of no class of the task are left out.
+    """
     names = list(groups)
-    summed = np.stack([answers.classes[:, list(members)].sum(axis=1) for members in groups.values()], axis=1)
     home = {code: index for index, members in enumerate(groups.values()) for code in members}
     if _PNEUMONIA in groups.values():
         home[CODE_UNSPECIFIED] = list(groups.values()).index(_PNEUMONIA)
+    answers = answers.take(np.isin(answers.films.codes, list(home)))
+    row = _row(answers)
+    summed = np.stack([answers.classes[:, list(members)].sum(axis=1) for members in groups.values()], axis=1)
     truth = np.array([home[int(code)] for code in answers.films.codes], np.int64)
     wanted = ("accuracy", "balanced_accuracy", "macro_f1")
     row.answers(truth, summed.argmax(axis=1), names, wanted, ("f1", "recall"))

@@ -72,6 +72,15 @@ def test_rows_are_of_the_films_that_they_name(everything):
     assert found["any_disease"]["per_source"]["tb_qatar"]["normals"] == 8
 
 
+def test_films_of_no_class_of_a_task_are_left_out_of_it(everything):
+    strangers = [film(label, 99, "kermany") for label in ("pneumonia_unspecified", "tuberculosis", "other")]
+    found = rows(judged(answers([*everything.films.rows, *strangers])))
+    before = rows(judged(everything))
+    assert found["kermany_bacterial_viral"] == before["kermany_bacterial_viral"]
+    assert found["three_classes_002"]["n"] == before["three_classes_002"]["n"] + 1
+    assert found["four_classes_000"]["n"] == before["four_classes_000"]["n"] + 2
+
+
 def test_a_source_with_one_film_hides_nothing(everything):
     films = [*everything.films.rows, film("covid19", 99, "covid_figure1")]
     found = rows(judged(answers(films)))
