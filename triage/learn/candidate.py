@@ -92,12 +92,11 @@ def _recipe_of(run: Run) -> Recipe:
     if run.summary().get("state") != "finished":
         msg = f"{run.folder} is no finished run; give the folder that `triage train` named."
         raise DataError(msg)
-    settings = run.folder / "settings.json"
-    try:
-        return Recipe.model_validate_json(settings.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        msg = f"{settings} can't be read as the settings of a run of this version; train it anew."
-        raise DataError(msg) from None
+    recipe = run.settings()
+    if recipe is None:
+        msg = f"{run.folder} has no settings of a run of this version; train it anew."
+        raise DataError(msg)
+    return recipe
 
 
 def keep(made: Candidate, document: object, split: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,30 +12,34 @@ from triage.domain.finding import CLASSES
 from triage.errors import ConfigurationError
 from triage.learn.labels import CODE_NOT_FRONTAL
 from triage.learn.networks import finished
-from triage.learn.recipe import Distil
-from triage.learn.runs import WEIGHTS, last_run
+from triage.learn.recipe import Distil, name_without
+from triage.learn.runs import WEIGHTS, command, last_run, may_know, refuse_knowing
 
 
-def find_teacher(given: str, root: Path) -> Path:
+def find_teacher(given: str, root: Path, leave_out: Sequence[str] = ()) -> Path:
     """Return the weights of a teacher, given as a file, as a run's folder, or as the recipe of its run.
 
-    For a recipe the newest finished run in `root` is taken.
+    For a recipe the newest finished run in `root` is taken. Where the learner leaves sources out, so must its
+    teacher have done, or its answers would tell of them.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none, or it has learnt from a source that is left out.
     """
     path = Path(given)
     for file in (path, path / WEIGHTS, root / given / WEIGHTS):
         if file.is_file():
+            refuse_knowing(file, leave_out)
             return file
-    run = last_run(root, given, state="finished")
-    if run is None:
-        msg = (
-            f"The teacher '{given}' is no weights file, no run's folder and no recipe with a finished run in "
-            f"{root}; train it first: triage train {given}."
-        )
-        raise ConfigurationError(msg)
-    return run.weights
+    for name in dict.fromkeys((name_without(given, leave_out), given)):
+        run = last_run(root, name, state="finished")
+        if run is not None and not may_know(run.weights, leave_out):
+            return run.weights
+    left = f" that has left out {', '.join(leave_out)}" if leave_out else ""
+    msg = (
+        f"The teacher '{given}' is no weights file, no run's folder and no recipe with a finished run{left} "
+        f"in {root}; train it first: {command(given, leave_out)}."
+    )
+    raise ConfigurationError(msg)
 
 
 @dataclass(frozen=True)

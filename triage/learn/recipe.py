@@ -268,6 +268,11 @@ def without(recipe: Recipe, sources: Sequence[str]) -> Recipe:
     """Return a recipe that learns nothing of some sources, under a name of its own."""
     if not sources:
         return recipe
-    plain = "-".join(re.sub(r"[^a-z0-9_]+", "_", source.lower()) for source in sources)
-    name = f"{recipe.name}-without-{plain}"[:61]
-    return recipe.model_copy(update={"name": name, "leave_out": (*recipe.leave_out, *sources)})
+    left = tuple(dict.fromkeys((*recipe.leave_out, *sorted(sources))))
+    return recipe.model_copy(update={"name": name_without(recipe.name, sources), "leave_out": left})
+
+
+def name_without(name: str, sources: Sequence[str]) -> str:
+    """Return the name that a recipe has when it learns nothing of some sources, in whatever order."""
+    plain = "-".join(re.sub(r"[^a-z0-9_]+", "_", source.lower()) for source in sorted(set(sources)))
+    return f"{name}-without-{plain}"[:61] if sources else name

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
 
-from triage.errors import DataError, TrainingFailed
+from triage.errors import ConfigurationError, DataError, TrainingFailed
 from triage.learn.recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
+_SETTINGS = "settings.json"
 _SUMMARY = "run.json"
 _METRICS = "metrics.jsonl"
 _COLUMNS = (
@@ -50,7 +53,7 @@ class Run:
     def begin(self, recipe: Recipe, data_digest: str, now: datetime) -> None:
         """Write the settings of a new run."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / "settings.json", recipe.model_dump_json(indent=2))
+        _write(self.folder / _SETTINGS, recipe.model_dump_json(indent=2))
         self.note(
             recipe=recipe.name,
             about=recipe.about,
@@ -74,6 +77,13 @@ class Run:
             msg = f"{self.folder / _SUMMARY} can't be read ({error}); remove that run's folder."
             raise DataError(msg) from None
         return facts
+
+    def settings(self) -> Recipe | None:
+        """Return what the run is trained by; None where the folder doesn't say so in this version's words."""
+        try:
+            return Recipe.model_validate_json((self.folder / _SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
 
     def record(self, metrics: list[dict[str, Any]]) -> None:
         """Write all metrics so far, a line a look, and draw the curves."""
@@ -132,6 +142,34 @@ def run_to_resume(root: Path, recipe: Recipe) -> Run:
         )
         raise DataError(msg)
     return run
+
+
+def command(recipe: str, leave_out: Sequence[str]) -> str:
+    """Return the command line that trains a recipe without some sources."""
+    return shlex.join(["triage", "train", recipe, *(f"--leave-out={source}" for source in leave_out)])
+
+
+def may_know(weights: Path, leave_out: Sequence[str]) -> list[str]:
+    """Return of which sources weights may have learnt: the settings beside them don't leave these out."""
+    settings = Run(weights.parent).settings()
+    return [source for source in leave_out if settings is None or source not in settings.leave_out]
+
+
+def refuse_knowing(weights: Path, leave_out: Sequence[str]) -> None:
+    """Raise where weights may have learnt from a source of which nothing is to be learnt.
+
+    Raises:
+        ConfigurationError: they may; the sentence names the command that makes others.
+    """
+    known = may_know(weights, leave_out)
+    if known:
+        settings = Run(weights.parent).settings()
+        recipe = "RECIPE" if settings is None else settings.name.split("-without-")[0]
+        msg = (
+            f"Nothing says that {weights} has not learnt from {', '.join(known)}, which is left out; first "
+            f"train others by {command(recipe, leave_out)}, and name those in the recipe."
+        )
+        raise ConfigurationError(msg)
 
 
 def runs(root: Path) -> list[Run]:

@@ -18,7 +18,7 @@ from triage.learn.data import Films, read_films
 from triage.learn.distil import Teacher, find_teacher
 from triage.learn.duplicates import refuse_leakage
 from triage.learn.recipe import Recipe, read_recipe, without
-from triage.learn.runs import Run, new_run, run_to_resume
+from triage.learn.runs import Run, new_run, refuse_knowing, run_to_resume
 from triage.learn.sampling import Drawer, asked, chances
 from triage.learn.together import Team, leading, processes_for
 from triage.learn.training import Training
@@ -49,7 +49,7 @@ def train(
         ModelRefused: the checkpoint is of another architecture or no safetensors.
         TrainingFailed: the loss is no number, the answers collapsed, or the disk is full.
     """
-    recipe = without(read_recipe(recipe_path), leave_out)
+    recipe = _recipe(recipe_path, leave_out)
     everything = read_films(data)
     films = everything.without(recipe.leave_out)
     _refuse_empty(recipe, films)
@@ -110,6 +110,14 @@ def _training(
     return Training(drawer, run, device, team=team, teacher=taught, say=say)
 
 
+def _recipe(path: Path, leave_out: Sequence[str]) -> Recipe:
+    """Return a recipe without some sources; what it starts from must not know them either."""
+    recipe = without(read_recipe(path), leave_out)
+    if recipe.start_from:
+        refuse_knowing(Path(recipe.start_from), recipe.leave_out)
+    return recipe
+
+
 def _refuse_empty(recipe: Recipe, films: Films) -> None:
     """Stop at an empty class, or one without a film to judge by, before hours of decoding."""
     for stage in recipe.stages:
@@ -126,18 +134,19 @@ def _teacher_of(recipe: Recipe, run: Run, root: Path) -> Path | None:
     """Return the weights of a recipe's teacher: a run that goes on keeps the one that it began with.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none, or it has learnt from a source that the recipe leaves out.
         TrainingFailed: the teacher of a run that goes on has changed.
     """
     if recipe.distil is None:
         return None
     began = run.summary()
     if not began:
-        return find_teacher(recipe.distil.teacher, root)
+        return find_teacher(recipe.distil.teacher, root, recipe.leave_out)
     teacher = Path(str(began.get("teacher")))
     if not teacher.is_file() or digest(teacher) != began.get("teacher_sha256"):
         msg = f"The teacher {teacher} of {run.folder.name} has changed since; start anew without --resume."
         raise TrainingFailed(msg)
+    refuse_knowing(teacher, recipe.leave_out)
     return teacher
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from datetime import datetime
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from triage.errors import ConfigurationError, ModelRefused, TrainingFailed
 from triage.learn import networks
 from triage.learn.distil import Teacher, distance, find_teacher
 from triage.learn.loss import apart
-from triage.learn.recipe import Distil, read_recipe
+from triage.learn.recipe import Distil, read_recipe, without
+from triage.learn.runs import Run
 from triage.learn.train import train
 
 _STAGES = """
@@ -101,6 +103,57 @@ def test_a_teacher_is_a_file_a_folder_or_a_recipe(weights, tmp_path):
     assert find_teacher(str(weights), tmp_path) == weights
     assert find_teacher(str(folder), tmp_path / "nowhere") == folder / "weights.safetensors"
     assert find_teacher("tiny-1", tmp_path / "runs") == folder / "weights.safetensors"
+
+
+def _finished(root, recipe, started: str):
+    """A run's folder as a training leaves it, but for its figures."""
+    run = Run(root / f"{recipe.name}-{started}")
+    run.begin(recipe, "d" * 64, datetime.fromisoformat(started))
+    run.note(state="finished")
+    for file in (run.checkpoint, run.weights):
+        file.write_bytes(b"")
+    return run
+
+
+def test_a_teacher_has_left_out_what_its_learner_leaves_out(make_recipe, tmp_path):
+    root, plain = tmp_path / "runs", read_recipe(make_recipe("first"))
+    knowing = _finished(root, plain, "2026-01-02")
+    assert find_teacher("first", root) == knowing.weights
+    told = r"has left out south in .*; train it first: triage train first --leave-out=south\."
+    with pytest.raises(ConfigurationError, match=told):
+        find_teacher("first", root, ["south"])
+    for given in (knowing.folder.name, str(knowing.folder), str(knowing.weights)):
+        with pytest.raises(
+            ConfigurationError, match=r"not learnt from south.* triage train first --leave-out=south"
+        ):
+            find_teacher(given, root, ["south"])
+    innocent = _finished(root, without(plain, ["south"]), "2026-01-01")
+    assert find_teacher("first", root, ["south"]) == innocent.weights
+    assert find_teacher(str(innocent.folder), root, ["south"]) == innocent.weights
+    assert find_teacher("first", root) == knowing.weights
+    with pytest.raises(ConfigurationError, match="left out north, south"):
+        find_teacher("first", root, ["north", "south"])
+
+
+def test_the_learner_of_a_left_out_source_asks_for_such_a_teacher(make_set, make_recipe, tmp_path):
+    _finished(tmp_path / "runs", read_recipe(make_recipe("first")), "2026-01-02")
+    recipe = make_recipe(extra=_distil("first"), stages=_STAGES)
+    with pytest.raises(ConfigurationError, match="triage train first --leave-out=south"):
+        train(recipe, make_set(), tmp_path / "runs", cache=tmp_path / "cache", leave_out=["south"])
+
+
+def test_what_a_run_starts_from_has_left_out_the_same(make_set, make_recipe, weights, tmp_path):
+    data, root = make_set(), tmp_path / "runs"
+    recipe = make_recipe(start_from=f'"{weights}"')
+    with pytest.raises(
+        ConfigurationError, match=r"Nothing says that .*teacher\.safetensors has not learnt from south"
+    ):
+        train(recipe, data, root, cache=tmp_path / "cache", leave_out=["south"])
+    innocent = _finished(root, without(read_recipe(make_recipe("first")), ["south"]), "2026-01-01")
+    innocent.weights.write_bytes(weights.read_bytes())
+    short = "[[stages]]\nsize = 32\nfilms = 8\nrate = 0.001\n"
+    recipe = make_recipe(start_from=f'"{innocent.weights}"', stages=short)
+    train(recipe, data, root, cache=tmp_path / "cache", device="cpu", leave_out=["south"])
 
 
 def test_a_teacher_of_another_architecture_or_too_small_is_refused(make_recipe, weights):
