@@ -180,8 +180,11 @@ class Training:
         learning = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
         value = cost.detach()
         self.team.mean([value, *(parameter.grad for parameter in learning if parameter.grad is not None)])
-        self._remember(float(value), step)
-        torch.nn.utils.clip_grad_norm_(learning, self.recipe.clip_gradient)
+        self._refuse_no_number("loss", float(value), step)
+        # of the mean gradient: all processes see the same, and end together
+        norm = torch.nn.utils.clip_grad_norm_(learning, self.recipe.clip_gradient)
+        self._refuse_no_number("gradient", float(norm), step)
+        self._remember(float(value))
         optimiser.step()
         self._average(step, fresh=stage.anew or self.place.stage == 0)
 
@@ -199,14 +202,17 @@ class Training:
             return cost
         return cost + stage.twins.weight * apart(logits[: len(twins)], twins, codes[: len(twins)])
 
-    def _remember(self, value: float, step: int) -> None:
-        """Take a step's loss into the running mean, or stop at one that is no number."""
+    def _refuse_no_number(self, what: str, value: float, step: int) -> None:
+        """Stop before the weights become no numbers."""
         if not math.isfinite(value):
             msg = (
-                f"The loss is {value} at step {step + 1} of stage {self.place.stage + 1}; lower the stage's "
-                "rate. The last checkpoint is whole."
+                f"The {what} is {value} at step {step + 1} of stage {self.place.stage + 1}; lower the "
+                "stage's rate. The last checkpoint is whole."
             )
             raise TrainingFailed(msg)
+
+    def _remember(self, value: float) -> None:
+        """Take a step's loss into the running mean."""
         before = self.place.loss
         self.place.loss = (
             _LOSS_MEMORY * before + (1 - _LOSS_MEMORY) * value if math.isfinite(before) else value

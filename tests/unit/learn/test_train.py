@@ -141,6 +141,28 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     assert "failed" in trial_table(tmp_path / "runs")
 
 
+def test_a_gradient_that_is_no_number_stops_the_run_before_its_step(
+    make_set, make_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 0.0)
+    real, calls = steps.loss, []
+
+    def steep(logits, codes, settings):
+        calls.append(1)
+        # of a root the value at 0 is a number, the slope is not
+        return real(logits, codes, settings) + (torch.sqrt(0 * logits.sum()) if len(calls) == 2 else 0)
+
+    monkeypatch.setattr(steps, "loss", steep)
+    with pytest.raises(
+        TrainingFailed, match="The gradient is nan at step 2 of stage 1; lower the stage's rate"
+    ):
+        training.train(make_recipe(), make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_place(folder / "checkpoint.safetensors").step == 1
+    kept = read_tensors(folder / "checkpoint.safetensors")
+    assert all(bool(value.isfinite().all()) for value in kept.values())
+
+
 def test_a_class_without_films_is_named(make_set, make_recipe, tmp_path):
     data = make_set(labels=("normal", "covid19", "not_frontal"))
     with pytest.raises(DataError, match="class 'bacterial_pneumonia' of the recipe has no film"):
