@@ -45,7 +45,8 @@ def train(
 
     Raises:
         ConfigurationError: the recipe, its teacher or the device can't be used.
-        DataError: films are missing or unreadable, a class is empty, or a film is in two splits.
+        DataError: films are missing or unreadable, a class is empty, a film is in two splits, or the run that
+            is to go on began with others.
         ModelRefused: the checkpoint is of another architecture or no safetensors.
         TrainingFailed: the loss is no number, the answers collapsed, or the disk is full.
     """
@@ -54,6 +55,10 @@ def train(
     films = everything.without(recipe.leave_out)
     _refuse_empty(recipe, films)
     run = run_to_resume(root, recipe) if resume else new_run(root, recipe, datetime.now(UTC))
+    if resume and run.summary().get("data_sha256") != everything.digest:
+        began = run.folder.name
+        msg = f"{data} has not the films that {began} began with; give those, or start without --resume."
+        raise DataError(msg)
     # beginning or going on, the teacher must be there before hours of decoding
     teacher = _teacher_of(recipe, run, root)
     grey = pictures(films, cache_dir(cache))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from triage.learn import checkpoint
 from triage.learn import train as training
 from triage.learn import training as steps
 from triage.learn.checkpoint import read_place, read_tensors, write_tensors
+from triage.learn.data import read_films
 from triage.learn.recipe import find_recipe, read_recipe
-from triage.learn.runs import trial_table
+from triage.learn.runs import new_run, trial_table
 from triage.learn.validate import NetworkEngine
 
 
@@ -113,6 +115,17 @@ def test_a_changed_recipe_does_not_go_on(make_set, make_recipe, tmp_path):
     training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
     with pytest.raises(TrainingFailed, match="recipe has changed"):
         training.train(_short(make_recipe, weight_decay=0.3), data, runs, resume=True, cache=cache)
+
+
+def test_a_run_does_not_go_on_with_other_films(make_set, make_recipe, tmp_path):
+    data, root = make_set(), tmp_path / "runs"
+    run = new_run(root, read_recipe(make_recipe()), datetime(2026, 1, 1, tzinfo=UTC))
+    run.begin(read_recipe(make_recipe()), read_films(data).digest, datetime(2026, 1, 1, tzinfo=UTC))
+    run.checkpoint.touch()
+    index = data / "index.csv"
+    index.write_text(index.read_text().replace(",val,", ",train,", 1))
+    with pytest.raises(DataError, match="has not the films that tiny-20260101-000000 began with"):
+        training.train(make_recipe(), data, root, resume=True, device="cpu", cache=tmp_path / "cache")
 
 
 def test_a_pickle_is_refused_where_safetensors_belong(make_set, make_recipe, tmp_path):
