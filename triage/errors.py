@@ -66,7 +66,13 @@ class DataError(TriageError):
     code = "data"
 
 
+class NotWritten(TriageError):
+    """A file of a training or evaluation that can't be written; what was there before is whole."""
+
+    code = "not-written"
+
+
 class TrainingFailed(TriageError):
-    """A training run that must not be kept: collapsed, diverged or could not be saved."""
+    """A training run that must not be kept: collapsed or diverged, or that can't go on."""
 
     code = "training-failed"

@@ -7,7 +7,6 @@ place, so that a kill or a full disk leaves the last good one.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from triage.errors import ModelRefused, TrainingFailed
+from triage.errors import ModelRefused
+from triage.learn.written import whole
 
 Tensors = dict[str, torch.Tensor]
 
@@ -46,20 +46,10 @@ def write_tensors(tensors: Tensors, path: Path, note: dict[str, str] | None = No
     """Write a safetensors file; the old one stays until the new one is whole on the disk.
 
     Raises:
-        TrainingFailed: the disk has no room or can't be written.
+        NotWritten: the disk has no room or can't be written.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as fresh:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, fresh, note)
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except (OSError, SafetensorError) as error:
-        msg = f"{path} can't be written ({error}); free some room, then --resume: the old one is whole."
-        raise TrainingFailed(msg) from None
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -105,7 +95,7 @@ def save(
     """Write everything that going on needs.
 
     Raises:
-        TrainingFailed: the disk can't be written.
+        NotWritten: the disk can't be written.
     """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     if average is not None:

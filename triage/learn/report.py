@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from triage import RESEARCH_USE
-from triage.errors import DataError
 from triage.learn import plots
 from triage.learn.bars import MARKS
 from triage.learn.evaluate import Evaluation
 from triage.learn.table import cells, row_keys
+from triage.learn.written import write_text
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto;
@@ -32,18 +31,9 @@ def write_report(made: Evaluation, path: Path) -> None:
     """Write the report of an evaluation; an older one stays until the new one is whole.
 
     Raises:
-        DataError: the file can't be written.
+        NotWritten: the file can't be written.
     """
-    fresh = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(page(made), encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        msg = f"The report {path} can't be written: {error.strerror}."
-        raise DataError(msg) from None
+    write_text(path, page(made))
 
 
 def page(made: Evaluation) -> str:

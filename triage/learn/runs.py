@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,8 +11,9 @@ from typing import Any
 
 import matplotlib.figure
 
-from triage.errors import ConfigurationError, DataError, TrainingFailed
+from triage.errors import ConfigurationError, DataError
 from triage.learn.recipe import Recipe
+from triage.learn.written import whole, write_text
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -52,8 +52,7 @@ class Run:
 
     def begin(self, recipe: Recipe, data_digest: str, now: datetime) -> None:
         """Write the settings of a new run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / _SETTINGS, recipe.model_dump_json(indent=2))
+        write_text(self.folder / _SETTINGS, recipe.model_dump_json(indent=2))
         self.note(
             recipe=recipe.name,
             about=recipe.about,
@@ -65,7 +64,7 @@ class Run:
 
     def note(self, **facts: Any) -> None:
         """Add facts to the run's line in the register."""
-        _write(self.folder / _SUMMARY, json.dumps({**self.summary(), **facts}, indent=2))
+        write_text(self.folder / _SUMMARY, json.dumps({**self.summary(), **facts}, indent=2))
 
     def summary(self) -> dict[str, Any]:
         """Return what the register knows of the run; nothing where it has not begun."""
@@ -87,28 +86,17 @@ class Run:
 
     def record(self, metrics: list[dict[str, Any]]) -> None:
         """Write all metrics so far, a line a look, and draw the curves."""
-        _write(self.folder / _METRICS, "".join(json.dumps(line) + "\n" for line in metrics))
+        write_text(self.folder / _METRICS, "".join(json.dumps(line) + "\n" for line in metrics))
         curves(metrics, self.folder / "curves.png")
 
 
-def _write(path: Path, text: str) -> None:
-    """Put a whole new text into the place of the old.
+def new_run(root: Path, recipe: Recipe, now: datetime) -> Run:
+    """Return a run with a folder name that no other has; nothing is written yet.
 
     Raises:
-        TrainingFailed: the disk has no room or can't be written.
+        DataError: `root` is no folder.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        msg = f"{path} can't be written: {error.strerror}; free some room and go on with --resume."
-        raise TrainingFailed(msg) from None
-
-
-def new_run(root: Path, recipe: Recipe, now: datetime) -> Run:
-    """Return a run with a folder name that no other has; nothing is written yet."""
+    _refuse_file(root)
     name = f"{recipe.name}-{now:%Y%m%d-%H%M%S}"
     number = 1
     while (root / name).exists():
@@ -173,8 +161,19 @@ def refuse_knowing(weights: Path, leave_out: Sequence[str]) -> None:
 
 
 def runs(root: Path) -> list[Run]:
-    """Return all runs of a folder by name."""
+    """Return all runs of a folder by name.
+
+    Raises:
+        DataError: `root` is no folder.
+    """
+    _refuse_file(root)
     return [Run(path.parent) for path in sorted(root.glob(f"*/{_SUMMARY}"))]
+
+
+def _refuse_file(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        msg = f"{root} is a file, and runs lie in a folder; give another with --runs."
+        raise DataError(msg)
 
 
 def trial_table(root: Path) -> str:
@@ -208,6 +207,5 @@ def curves(metrics: list[dict[str, Any]], path: Path) -> None:
         right.plot(seen, [line[name] for line in metrics], marker=".", label=name)
     right.set(title="val", xlabel="films seen", ylim=(0, 1.02))
     right.legend()
-    fresh = path.with_name(f".{path.name}")
-    figure.savefig(fresh, format="png", dpi=120)
-    fresh.replace(path)
+    with whole(path) as fresh:
+        figure.savefig(fresh, format="png", dpi=120)

@@ -11,7 +11,7 @@ import pytest
 from triage.assess.registry import Model, Thresholds
 from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
-from triage.errors import DataError
+from triage.errors import NotWritten
 from triage.learn import audit as auditing
 from triage.learn.audit import audit
 from triage.learn.bars import MARKS, held_against
@@ -90,7 +90,7 @@ def test_text_from_the_data_cannot_become_markup(made):
 
 def test_a_report_that_cannot_be_written_is_a_sentence(made, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="can't be written"):
+    with pytest.raises(NotWritten, match="can't be written"):
         write_report(made, tmp_path / "file" / "report.html")
 
 
