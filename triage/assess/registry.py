@@ -15,7 +15,7 @@ from triage.domain.finding import CLASSES, Finding
 from triage.errors import ModelRefused
 
 WEIGHTS = "weights.safetensors"
-CARD = "model.toml"
+DESCRIPTION = "model.toml"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def models_dir(override: Path | None = None) -> Path:
 
 def versions(root: Path, name: str) -> list[str]:
     """Return the versions of a model, oldest first (numbers count as numbers)."""
-    found = [entry.parent.name for entry in (root / name).glob(f"*/{CARD}")]
+    # a folder with a dot is a model in the making
+    found = [entry.parent.name for entry in (root / name).glob(f"[!.]*/{DESCRIPTION}")]
     return sorted(found, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
 
 
@@ -94,13 +95,13 @@ def load(folder: Path) -> Model:
             another preparation or other classes than this code has.
     """
     try:
-        raw = tomllib.loads((folder / CARD).read_text(encoding="utf-8"))
+        raw = tomllib.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         model = _read(folder, raw)
     except OSError as error:
         msg = f"The model in {folder} can't be read: {error.strerror}."
         raise ModelRefused(msg) from None
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        msg = f"{folder / CARD} is not a valid model description ({error}); install the model anew."
+        msg = f"{folder / DESCRIPTION} is not a valid model description ({error}); install the model anew."
         raise ModelRefused(msg) from None
     if model.preparation != PREPARATION or model.classes != CLASSES:
         msg = f"The model {model.label} expects another input or other classes than this version; retrain it."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from triage.cli.options import Json, print_json
+from triage.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from triage.assess.registry import Model
@@ -71,10 +72,13 @@ def evaluate(
 ) -> None:
     """Judge a model on a split, every figure with its interval; thresholds come from the split val.
 
-    A run that left sources out is judged on them as on strangers. Its figures are kept in its folder.
+    A run that left sources out is judged on them as on strangers. Its figures are kept in its folder if they
+    are of the films that it learnt from.
     """
     documents: list[dict[str, Any]] = []
-    for found, opened, made in _judged(_Choice(model, version, models, engine, run or []), data, cache):
+    for found, opened, made in _judged(
+        _Choice(model, version, models, engine, run or []), data, labels, cache
+    ):
         number = f"-{len(documents) + 1}" if documents else ""
         page = report.with_stem(report.stem + number) if report else None
         asked = {"split": split, "cache": cache, "border": border, "labels": labels}
@@ -92,19 +96,22 @@ def _say(sentence: str) -> None:
 
 
 def _judged(
-    choice: _Choice, data: Path, cache: Path | None
+    choice: _Choice, data: Path, labels: Path | None, cache: Path | None
 ) -> Iterator[tuple[Model, Infers, Candidate | None]]:
     """Yield each model to judge with its engine, and the run that it is of."""
     from triage.assess.engine import open_engine
     from triage.assess.registry import find, models_dir
     from triage.learn.candidate import candidate
 
+    if choice.runs and choice.engine not in {"auto", "torch"}:
+        msg = f"A run is judged by torch; package it to judge it by {choice.engine}, or leave --engine out."
+        raise ConfigurationError(msg)
     if not choice.runs:
         found = find(models_dir(choice.models), choice.model, choice.version)
         yield found, open_engine(found, choice.engine), None
     for folder in choice.runs:
         _say(f"taking the operating points of {folder.name} from val")
-        made = candidate(folder, data, cache=cache)
+        made = candidate(folder, data, cache=cache, labels=labels)
         yield made.model, made.engine, made
 
 
@@ -136,5 +143,6 @@ def _judge(
     if run is not None:
         from triage.learn.candidate import keep
 
-        keep(run, made.document, asked["split"])
+        if not keep(run, made.document, asked["split"]):
+            _say(f"These are not the films of {run.run.folder.name}: the figures are not kept in its folder.")
     return made.document

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
+from triage.assess.registry import Thresholds
 from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
 from triage.learn.answers import Answers, answers_of
@@ -37,21 +38,13 @@ _FURTHEST = 3.0
 
 
 @dataclass(frozen=True)
-class Limits:
-    """A pair of thresholds; between them the answer is undetermined."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Calibration:
     """All that model.toml says beyond the weights."""
 
     scale: Scale
     gate: float
-    any_disease: Limits
-    findings: dict[Finding, Limits]
+    any_disease: Thresholds
+    findings: dict[Finding, Thresholds]
 
 
 def temperature_of(films: Films, values: npt.NDArray[np.float32]) -> float:
@@ -199,11 +192,11 @@ def _gate(labelled: Answers) -> float:
     return round(float(np.clip(1 / (1 + np.exp(-odds)), 0.0001, 0.9999)), 4)
 
 
-def _finding(single: Answers, finding: Finding) -> Limits:
+def _finding(single: Answers, finding: Finding) -> Thresholds:
     index = CLASSES.index(finding)
     truth, scores = single.films.codes == index, single.classes[:, index]
     if not truth.any():
-        return Limits(0.2, 0.5)
+        return Thresholds(0.2, 0.5)
     high = threshold_of_precision(truth, scores, FINDING_PRECISION)
     low = max(
         threshold_for(scores[truth], FINDING_RECALL), float(np.quantile(scores[~truth], FINDING_SPECIFICITY))
@@ -211,6 +204,6 @@ def _finding(single: Answers, finding: Finding) -> Limits:
     return _limits(low, high)
 
 
-def _limits(low: float, high: float) -> Limits:
+def _limits(low: float, high: float) -> Thresholds:
     high = round(float(np.clip(high, 0.0002, 0.9999)), 4)
-    return Limits(round(float(np.clip(min(low, high), 0.0001, 0.9999)), 4), high)
+    return Thresholds(round(float(np.clip(min(low, high), 0.0001, 0.9999)), 4), high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +12,19 @@ import torch
 
 from triage.assess.network import Mirrored
 from triage.assess.prepare import PREPARATION
-from triage.assess.registry import Model, Thresholds, digest
+from triage.assess.registry import Model, digest
 from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn.answers import Infers, logits
 from triage.learn.cache import cache_dir, pictures
-from triage.learn.calibrate import Limits, calibration_of
+from triage.learn.calibrate import calibration_of
 from triage.learn.data import read_films
 from triage.learn.networks import finished
 from triage.learn.recipe import Recipe
 from triage.learn.runs import Run
 from triage.learn.sampling import asked
 from triage.learn.validate import NetworkEngine
+from triage.learn.written import write_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,14 @@ def figures_of(run: Run, split: str) -> Path:
     return run.folder / f"figures-{split}.json"
 
 
-def candidate(folder: Path, data: Path, *, cache: Path | None = None) -> Candidate:
+def of_its_films(run: Run, document: Mapping[str, object]) -> bool:
+    """Return whether an evaluation is of the films that a run learnt from, its `test` among them."""
+    return document.get("data_sha256") == run.summary().get("data_sha256")
+
+
+def candidate(
+    folder: Path, data: Path, *, cache: Path | None = None, labels: Path | None = None
+) -> Candidate:
     """Return a finished run as a model; scale and thresholds come from its own task in `val`.
 
     Raises:
@@ -54,7 +63,7 @@ def candidate(folder: Path, data: Path, *, cache: Path | None = None) -> Candida
     run = Run(folder)
     recipe = _recipe_of(run)
     stage = recipe.stages[-1]
-    everything = read_films(data)
+    everything = read_films(data, labels)
     films = everything.without(recipe.leave_out)
     task = asked(films, stage.classes or recipe.classes) & (films.splits == "val")
     if not task.any():
@@ -67,9 +76,6 @@ def candidate(folder: Path, data: Path, *, cache: Path | None = None) -> Candida
     values = logits(engine, pictures(films, cache_dir(cache)), indices, stage.size)
     found = calibration_of(val, values)
 
-    def thresholds(limits: Limits) -> Thresholds:
-        return Thresholds(limits.low, limits.high)
-
     model = Model(
         folder=folder,
         name=recipe.name,
@@ -79,11 +85,11 @@ def candidate(folder: Path, data: Path, *, cache: Path | None = None) -> Candida
         size=stage.size,
         preparation=PREPARATION,
         sha256=digest(run.weights),
-        data_sha256=everything.digest,
+        data_sha256=str(run.summary().get("data_sha256", "")),
         scale=found.scale,
         gate=found.gate,
-        any_disease=thresholds(found.any_disease),
-        findings={finding: thresholds(limits) for finding, limits in found.findings.items()},
+        any_disease=found.any_disease,
+        findings=found.findings,
     )
     return Candidate(run, recipe, model, engine)
 
@@ -99,18 +105,15 @@ def _recipe_of(run: Run) -> Recipe:
     return recipe
 
 
-def keep(made: Candidate, document: object, split: str) -> None:
-    """Write a run's evaluation beside its weights.
+def keep(made: Candidate, document: Mapping[str, object], split: str) -> bool:
+    """Write a run's evaluation beside its weights; return whether it is of the films that the run is of.
+
+    Figures of others are not kept, so that nobody takes them for the run's own.
 
     Raises:
-        DataError: it can't be written.
+        NotWritten: it can't be written.
     """
-    path = made.figures(split)
-    fresh = path.with_name(f".{path.name}.part")
-    try:
-        fresh.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        msg = f"{path} can't be written: {error.strerror}."
-        raise DataError(msg) from None
+    if not of_its_films(made.run, document):
+        return False
+    write_text(made.figures(split), json.dumps(document, indent=1) + "\n")
+    return True

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from triage.assess.engine import open_engine
-from triage.assess.registry import Model
+from triage.assess.registry import Model, load
 from triage.domain.finding import Finding
 from triage.learn.bars import held_against
 from triage.learn.data import Films, read_films
 from triage.learn.evaluate import evaluate
-from triage.learn.package import package
+from triage.learn.package import packaging
 from triage.learn.table import cells, markdown
 from triage.learn.verify import FIGURES
+from triage.learn.written import write_text
 
 CARD = "MODEL_CARD.md"
 
@@ -62,29 +63,26 @@ def package_with_card(
     target: Path,
     data: Path,
     *,
-    architecture: str,
-    size: int,
+    architecture: str | None = None,
+    size: int | None = None,
     cache: Path | None = None,
     engine: str = "auto",
     say: Callable[[str], None] = lambda _: None,
 ) -> Model:
-    """Write a model folder, judge the model on `test`, and write its figures and card beside it.
+    """Write a model folder: weights, description, figures on `test` and card, all of it or nothing.
 
     Raises:
-        DataError, ModelRefused, TrainingFailed: as `package`.
+        DataError: the films can't be read, or have no `val` or no `test`.
+        ConfigurationError, ModelRefused, NotWritten: as `packaging`.
     """
     say("taking scale and thresholds from val")
-    model = package(weights, target, data, architecture=architecture, size=size, cache=cache, engine=engine)
-    made = evaluate(model, open_engine(model, engine), data, cache=cache, say=say)
-    _write(model.folder / FIGURES, json.dumps(made.document, indent=1) + "\n")
-    _write(model.folder / CARD, card(model, made.document, read_films(data)))
-    return model
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.part")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    with packaging(
+        weights, target, data, architecture=architecture, size=size, cache=cache, engine=engine
+    ) as model:
+        made = evaluate(model, open_engine(model, engine), data, cache=cache, say=say)
+        write_text(model.folder / FIGURES, json.dumps(made.document, indent=1) + "\n")
+        write_text(model.folder / CARD, card(model, made.document, read_films(data)))
+    return load(target)
 
 
 def card(model: Model, document: Mapping[str, Any], films: Films) -> str:

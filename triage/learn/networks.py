@@ -22,7 +22,7 @@ _FEATURES = 1280
 #: MONAI's, for comparison with systems that use them; here they begin at random.
 _RESIDUAL = {"resnet18": nets.resnet18, "resnet34": nets.resnet34, "resnet50": nets.resnet50}
 #: What the last layers are called in the networks that are known here.
-_HEADS = ("class_layers", "_fc", "fc")
+HEADS = ("class_layers", "_fc", "fc")
 
 
 def build(architecture: str, *, pretrained: bool = True) -> torch.nn.Module:
@@ -68,7 +68,7 @@ def begun(recipe: Recipe, device: torch.device) -> torch.nn.Module:
     """
     network = build(recipe.architecture)
     if recipe.dropout:
-        head = next(part for name, part in network.named_children() if name in _HEADS)
+        head = next(part for name, part in network.named_children() if name in HEADS)
         # before the last layers, without parameters: the weights keep their names
         head.register_forward_pre_hook(
             lambda module, inputs: torch.nn.functional.dropout(inputs[0], recipe.dropout, module.training)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triage.learn.candidate import figures_of
+from triage.learn.candidate import figures_of, of_its_films
 from triage.learn.runs import last_run
 from triage.learn.verify import FIGURES
 
@@ -74,6 +74,8 @@ def _of_run(root: Path, recipe: str) -> tuple[Mapping[str, Any] | None, str]:
     if run is None:
         return None, _NONE
     document = _read(figures_of(run, "test"))
+    if document is not None and not of_its_films(run, document):
+        document = None
     return document, _UNJUDGED if document is None else run.folder.name
 
 

@@ -2,59 +2,70 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from triage.assess.engine import open_engine
 from triage.assess.network import build
 from triage.assess.prepare import PREPARATION
-from triage.assess.registry import CARD, WEIGHTS, Model, digest, load
+from triage.assess.registry import DESCRIPTION, WEIGHTS, Model, Thresholds, digest, load
 from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
-from triage.errors import DataError, TrainingFailed
+from triage.errors import ConfigurationError, DataError
 from triage.learn.answers import logits
 from triage.learn.cache import cache_dir, pictures
-from triage.learn.calibrate import Calibration, Limits, calibration_of
-from triage.learn.checkpoint import fill, read_tensors
+from triage.learn.calibrate import Calibration, calibration_of
+from triage.learn.checkpoint import fill, read_tensors, write_tensors
 from triage.learn.data import read_films
+from triage.learn.runs import Run
+from triage.learn.written import not_written, write_text
 
-_NEUTRAL = Calibration(Scale(), 0.5, Limits(0.2, 0.5), {finding: Limits(0.2, 0.5) for finding in Finding})
+#: What weights are taken for that lie in no run.
+_USUAL = "densenet121"
+_NEUTRAL = Calibration(
+    Scale(), 0.5, Thresholds(0.2, 0.5), {finding: Thresholds(0.2, 0.5) for finding in Finding}
+)
 
 
-def package(
+@contextmanager
+def packaging(
     weights: Sequence[Path],
     target: Path,
     data: Path,
     *,
-    architecture: str,
-    size: int,
+    architecture: str | None = None,
+    size: int | None = None,
     cache: Path | None = None,
     engine: str = "auto",
-) -> Model:
-    """Write a model folder with scale and thresholds from `val`; return the model as it loads.
+) -> Iterator[Model]:
+    """Give a model, with scale and thresholds from `val`, in a folder that no list of models shows.
 
-    Of several weights of one network, as from the last stages of a run, the mean is taken.
-    `target` is `models/<name>/<version>`; nothing of it changes until everything is written.
+    What else belongs to it is written beside it; at the end all of it takes the place of `target`, which is
+    `models/<name>/<version>`. Until then, and if anything fails, nothing of `target` changes. Of several
+    weights of one network, as from the last stages of a run, the mean is taken. `architecture` and `size`
+    are told by the settings of the run that weights lie in; for weights from elsewhere they are given.
 
     Raises:
+        ConfigurationError: they are not known, or are not those of the run.
         DataError: the films can't be read or have no `val`.
         ModelRefused: the weights are missing, a pickle, or of another architecture.
-        TrainingFailed: the disk has no room.
+        NotWritten: the disk has no room.
     """
+    architecture, size = _network_of(weights, architecture, size)
     state = _mean(weights, architecture)
     films = read_films(data)
     indices = np.flatnonzero(films.splits == "val")
     if not len(indices):
         msg = f"{data} has no film in the split 'val', from which thresholds are taken."
         raise DataError(msg)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+    partial = _beside(target)
     try:
         _write_weights(state, partial / WEIGHTS)
         facts = {
@@ -63,19 +74,46 @@ def package(
             "architecture": architecture,
             "size": size,
         }
-        _write_card(partial, facts, films.digest, _NEUTRAL)
+        _describe(partial, facts, films.digest, _NEUTRAL)
         val = films.take(indices)
         grey = pictures(films, cache_dir(cache))
         values = logits(open_engine(load(partial), engine), grey, indices, size)
-        _write_card(partial, facts, films.digest, calibration_of(val, values))
-        load(partial)
+        _describe(partial, facts, films.digest, calibration_of(val, values))
+        yield load(partial)
         _put(partial, target)
-    except OSError as error:
-        msg = f"The model can't be written to {target}: {error.strerror}."
-        raise TrainingFailed(msg) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return load(target)
+
+
+def _beside(target: Path) -> Path:
+    """Return a new folder from which a model can be moved into its place."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise not_written(target, error) from None
+
+
+def _network_of(weights: Sequence[Path], architecture: str | None, size: int | None) -> tuple[str, int]:
+    """Return the architecture and the edge of the input, as the runs of the weights or the caller tell."""
+    for path in weights:
+        settings = Run(path.parent).settings()
+        if settings is None:
+            continue
+        stage = re.fullmatch(r"stage-(\d+)-\d+\.safetensors", path.name)
+        edge = settings.stages[int(stage[1]) - 1 if stage else -1].size
+        if (architecture or settings.architecture, size or edge) != (settings.architecture, edge):
+            msg = (
+                f"{path} is of {settings.architecture} for {edge} pixels by its run's settings, not of "
+                f"{architecture or settings.architecture} for {size or edge}: say nothing else, and package "
+                "weights of one kind together."
+            )
+            raise ConfigurationError(msg)
+        architecture, size = settings.architecture, edge
+    if size is None:
+        msg = f"No settings of a run lie beside {weights[0]}: give --size, and --architecture if need be."
+        raise ConfigurationError(msg)
+    return architecture or _USUAL, size
 
 
 def _mean(weights: Sequence[Path], architecture: str) -> dict[str, torch.Tensor]:
@@ -88,20 +126,30 @@ def _mean(weights: Sequence[Path], architecture: str) -> dict[str, torch.Tensor]
 
 
 def _write_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    half = {name: tensor.half().contiguous() for name, tensor in state.items()}
-    save_file(half, path)
+    write_tensors({name: tensor.half() for name, tensor in state.items()}, path)
     path.chmod(0o644)
 
 
 def _put(partial: Path, target: Path) -> None:
-    """Move the finished files into the target, description last, so that a reader never sees a mixture."""
-    target.mkdir(exist_ok=True)
-    for name in (WEIGHTS, CARD):
-        (partial / name).replace(target / name)
+    """Move a finished folder into its place; what lay there is gone as a whole, its card included."""
+    old = partial.with_name(f"{partial.name}.old")
+    try:
+        partial.chmod(0o755)
+        if target.exists():
+            target.rename(old)
+        try:
+            partial.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise not_written(target, error) from None
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_card(folder: Path, facts: Mapping[str, object], data_digest: str, found: Calibration) -> None:
-    def limits(pair: Limits) -> str:
+def _describe(folder: Path, facts: Mapping[str, object], data_digest: str, found: Calibration) -> None:
+    def limits(pair: Thresholds) -> str:
         return f"{{ low = {pair.low}, high = {pair.high} }}"
 
     classes = ", ".join(f'"{name}"' for name in CLASSES)
@@ -127,4 +175,4 @@ def _write_card(folder: Path, facts: Mapping[str, object], data_digest: str, fou
         *(f"{finding.value} = {limits(found.findings[finding])}" for finding in Finding),
         "",
     ]
-    (folder / CARD).write_text("\n".join(lines), encoding="utf-8")
+    write_text(folder / DESCRIPTION, "\n".join(lines))

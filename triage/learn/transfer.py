@@ -10,11 +10,11 @@ import torch
 
 from triage.errors import ModelRefused
 from triage.learn.checkpoint import Tensors, read_tensors
+from triage.learn.networks import HEADS
 
 #: torchvision names the layers of a dense layer directly, MONAI keeps them in `layers`.
 _TORCHVISION = re.compile(r"(denselayer\d+)\.(norm1|relu1|conv1|norm2|relu2|conv2)\.")
-#: The last layers by name: of the networks that serve, of the teacher, of a residual network.
-_HEADS = ("class_layers.", "_fc.", "fc.")
+_HEADS = tuple(f"{name}." for name in HEADS)
 _BLOCKS = 4
 #: The teacher's sixteen small blocks count as four.
 _SMALL_BLOCKS = 4

@@ -120,6 +120,25 @@ def test_a_run_is_judged_on_the_source_that_it_never_saw(
     assert document["model"].startswith("tiny-without-south/")
     found = candidate(folder, data, cache=cache)
     assert found.model.any_disease.high == document["any_disease"]["threshold"]
+    kept = (folder / "figures-test.json").read_bytes()
+    fewer = tmp_path / "fewer.csv"
+    fewer.write_text("".join((data / "index.csv").read_text().splitlines(keepends=True)[:-1]))
+    monkeypatch.setattr("sys.argv", [*arguments, "--no-border", "--json", "--labels", str(fewer)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["gate"]["n"] == document["gate"]["n"] - 1
+    assert f"not the films of {folder.name}: the figures are not kept" in printed.err
+    assert (folder / "figures-test.json").read_bytes() == kept
+
+
+def test_a_run_is_not_judged_by_an_engine_that_would_not_count(tmp_path, capsys, monkeypatch):
+    arguments = ["evaluate", "--data", str(tmp_path), "--run", str(tmp_path), "--engine", "openvino"]
+    monkeypatch.setattr("sys.argv", ["triage", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "A run is judged by torch" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_not_judged(make_set, tmp_path):
@@ -152,10 +171,13 @@ def test_the_table_says_what_was_not_trained_and_subtracts_what_was(tmp_path):
     folder = tmp_path / "runs" / "kermany_binary-1"
     folder.mkdir(parents=True)
     (folder / "checkpoint.safetensors").touch()
-    facts = {"recipe": "kermany_binary", "state": "finished", "started": "2026-01-01"}
+    facts = {"recipe": "kermany_binary", "state": "finished", "started": "2026-01-01", "data_sha256": "ab"}
     (folder / "run.json").write_text(json.dumps(facts))
     assert "trained, not judged: triage evaluate --run" in comparison(tmp_path / "runs", None)
-    (folder / "figures-test.json").write_text(json.dumps({"kermany_pneumonia": {"accuracy": 0.92}}))
+    figures = {"kermany_pneumonia": {"accuracy": 0.92}, "data_sha256": "cd"}
+    (folder / "figures-test.json").write_text(json.dumps(figures))
+    assert "trained, not judged: triage evaluate --run" in comparison(tmp_path / "runs", None)
+    (folder / "figures-test.json").write_text(json.dumps(figures | {"data_sha256": "ab"}))
     lines = [line.split() for line in comparison(tmp_path / "runs", None).splitlines()]
     assert [
         "kermany_binary",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.models import write_model
 from triage.assess.network import build
-from triage.assess.registry import load
+from triage.assess.registry import load, versions
 from triage.assess.scale import Scale
-from triage.errors import DataError, ModelRefused
+from triage.errors import ConfigurationError, DataError, ModelRefused
 from triage.learn.answers import answers_of
 from triage.learn.calibrate import _best_for_f1, calibrate, temperature_of, threshold_for, threshold_of_f1
 from triage.learn.card import package_with_card
 from triage.learn.data import read_films
-from triage.learn.package import package
+from triage.learn.package import _network_of, packaging
+from triage.learn.recipe import read_recipe
+from triage.learn.runs import Run
 from triage.learn.verify import verify
 
 
@@ -33,10 +37,16 @@ def weights(tmp_path: Path) -> Path:
 
 def test_a_packaged_model_loads_judges_and_verifies(make_set, weights, tmp_path):
     data, cache, target = make_set(each=8), tmp_path / "cache", tmp_path / "models" / "chest" / "3"
+    target.mkdir(parents=True)
+    (target / "MODEL_CARD.md").write_text("of other weights")
+    (target / "older.txt").touch()
     model = package_with_card(
         [weights], target, data, architecture="densenet121", size=32, cache=cache, engine="torch"
     )
     assert model == load(target)
+    files = ["MODEL_CARD.md", "figures.json", "model.toml", "weights.safetensors"]
+    assert sorted(file.name for file in target.iterdir()) == files
+    assert list(target.parent.iterdir()) == [target]
     assert (model.name, model.version, model.size) == ("chest", "3", 32)
     assert 0 <= model.any_disease.low <= model.any_disease.high <= 1
     figures = json.loads((target / "figures.json").read_text())
@@ -60,7 +70,7 @@ def test_of_several_weights_the_mean_is_packaged(make_set, weights, tmp_path):
     name = "class_layers.out.bias"
     state = load_file(weights)
     save_file({**state, name: state[name] + 1}, other)
-    model = package(
+    with packaging(
         [weights, other],
         tmp_path / "models" / "chest" / "1",
         make_set(each=8),
@@ -68,8 +78,9 @@ def test_of_several_weights_the_mean_is_packaged(make_set, weights, tmp_path):
         size=32,
         cache=tmp_path / "cache",
         engine="torch",
-    )
-    assert torch.allclose(load_file(model.weights)[name].float(), state[name] + 0.5, atol=1e-2)
+    ) as model:
+        assert versions(tmp_path / "models", "chest") == []
+        assert torch.allclose(load_file(model.weights)[name].float(), state[name] + 0.5, atol=1e-2)
 
 
 def test_a_pickle_and_another_architecture_are_refused(make_set, weights, tmp_path):
@@ -77,10 +88,39 @@ def test_a_pickle_and_another_architecture_are_refused(make_set, weights, tmp_pa
     torch.save({"a": torch.zeros(1)}, pickle)
     target = tmp_path / "models" / "chest" / "1"
     with pytest.raises(ModelRefused, match="pickles are never loaded"):
-        package([pickle], target, make_set(), architecture="densenet121", size=32)
+        package_with_card([pickle], target, make_set(), architecture="densenet121", size=32)
     with pytest.raises(ModelRefused, match="another architecture than densenet169"):
-        package([weights], target, tmp_path / "set", architecture="densenet169", size=32)
+        package_with_card([weights], target, tmp_path / "set", architecture="densenet169", size=32)
     assert not target.exists()
+
+
+def test_without_films_of_test_the_old_model_stays_as_it_was(make_set, weights, tmp_path):
+    folder = write_model(tmp_path / "models", size=32)
+    (folder / "MODEL_CARD.md").write_text("its own")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    data = make_set()
+    index = data / "index.csv"
+    index.write_text(index.read_text().replace(",test,", ",train,"))
+    with pytest.raises(DataError, match="no film in the split 'test'"):
+        package_with_card([weights], folder, data, size=32, cache=tmp_path / "cache", engine="torch")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_the_run_tells_what_network_its_weights_are_of(make_recipe, weights, tmp_path):
+    stages = "".join(f"[[stages]]\nsize = {edge}\nfilms = 8\nrate = 0.001\n" for edge in (32, 64))
+    run = Run(tmp_path / "runs" / "tiny-1")
+    run.begin(read_recipe(make_recipe(stages=stages)), "d" * 64, datetime(2026, 1, 1, tzinfo=UTC))
+    first, last = run.folder / "stage-1-32.safetensors", run.weights
+    assert _network_of([last], None, None) == _network_of([weights, last], None, 64) == ("densenet121", 64)
+    assert _network_of([first], None, 32) == ("densenet121", 32)
+    with pytest.raises(ConfigurationError, match=r"densenet121 for 64 pixels .* not of densenet169 for 64"):
+        _network_of([last], "densenet169", None)
+    with pytest.raises(ConfigurationError, match=r"densenet121 for 64 pixels .* not of densenet121 for 32"):
+        _network_of([first, last], None, None)
+    with pytest.raises(ConfigurationError, match=r"No settings of a run lie beside .*: give --size"):
+        _network_of([weights], None, None)
+    assert _network_of([weights], None, 64) == ("densenet121", 64)
 
 
 def test_a_set_without_val_is_refused(make_set, weights, tmp_path):
@@ -88,7 +128,7 @@ def test_a_set_without_val_is_refused(make_set, weights, tmp_path):
     index = data / "index.csv"
     index.write_text(index.read_text().replace(",val,", ",train,"))
     with pytest.raises(DataError, match="'val'"):
-        package([weights], tmp_path / "m" / "1", data, architecture="densenet121", size=32)
+        package_with_card([weights], tmp_path / "m" / "1", data, architecture="densenet121", size=32)
 
 
 def test_thresholds_keep_the_promised_sensitivity(make_set):
