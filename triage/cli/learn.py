@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from triage.errors import ConfigurationError
+
 _Data = Annotated[
     Path, typer.Option("--data", help="Folder of the films: index.csv, labels.csv or train|val|test.")
 ]
@@ -60,7 +62,12 @@ def train(
 
     path = find_recipe(recipe)
     if find_rate is not None:
-        best = training.try_rates(path, data, find_rate, cache=cache)
+        if resume:
+            msg = "--find-rate tries rates from the start of a recipe; leave --resume out."
+            raise ConfigurationError(msg)
+        best = training.try_rates(
+            path, data, runs, find_rate, device=device, cache=cache, leave_out=leave_out or ()
+        )
         print(f"The loss falls fastest at a rate of {best:.1e}.")
         return
     folder = training.train(
@@ -135,12 +142,15 @@ def package(
         list[Path], typer.Argument(help="Safetensors file of a finished run; of several the mean is taken.")
     ],
     *,
-    size: Annotated[int, typer.Option("--size", help="Edge of the network's input in pixels.")],
     out: Annotated[Path, typer.Option("--out", help="The model's folder, NAME/VERSION.")],
     data: _Data,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Edge of the input in pixels, of weights that lie in no run.")
+    ] = None,
     architecture: Annotated[
-        str, typer.Option("--architecture", help="Network of the weights.")
-    ] = "densenet121",
+        str | None,
+        typer.Option("--architecture", help="Network of weights that lie in no run; else densenet121."),
+    ] = None,
     cache: _Cache = None,
 ) -> None:
     """Make a model from trained weights: thresholds from val, figures and card from test."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 from triage.assess.registry import digest
-from triage.errors import ConfigurationError, DataError, TrainingFailed, TriageError
+from triage.errors import ConfigurationError, DataError, NotWritten, TrainingFailed, TriageError
 from triage.learn import checkpoint, networks, rates, transfer
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.data import Films, read_films
@@ -22,8 +21,6 @@ from triage.learn.runs import Run, new_run, refuse_knowing, run_to_resume
 from triage.learn.sampling import Drawer, asked, chances
 from triage.learn.together import Team, leading, processes_for
 from triage.learn.training import Training
-
-log = logging.getLogger(__name__)
 
 
 def train(
@@ -48,8 +45,10 @@ def train(
         DataError: films are missing or unreadable, a class is empty, a film is in two splits, or the run that
             is to go on began with others.
         ModelRefused: the checkpoint is of another architecture or no safetensors.
-        TrainingFailed: the loss is no number, the answers collapsed, or the disk is full.
+        TrainingFailed: the loss is no number, the answers collapsed, or what it began with has changed.
+        NotWritten: the disk is full, or the runs can't be kept there.
     """
+    on = choose_device(device)
     recipe = _recipe(recipe_path, leave_out)
     everything = read_films(data)
     films = everything.without(recipe.leave_out)
@@ -64,7 +63,6 @@ def train(
     grey = pictures(films, cache_dir(cache))
     if not resume:
         refuse_leakage(everything, grey)
-    on = choose_device(device)
     size = checkpoint.read_place(run.checkpoint).processes if resume else processes_for(recipe.processes, on)
     if not resume:
         run.begin(recipe, everything.digest, datetime.now(UTC))
@@ -74,14 +72,25 @@ def train(
             training = _training(team, recipe, films, cache, run, teacher, on, say)
             if resume:
                 training.go_on()
-                run.note(state="running")
+                run.note(state="running", why=None)
             training.run_stages()
-    except TriageError as error:
-        # the disk that stopped the run may refuse this too; the run's own sentence matters more
-        with contextlib.suppress(TrainingFailed):
-            run.note(state="failed", why=str(error))
+    except BaseException as error:
+        _note_end(run, error, say)
         raise
     return run.folder
+
+
+def _note_end(run: Run, error: BaseException, say: Callable[[str], None]) -> None:
+    """Write into the register what ended a run; one that had ended and can't go on stays what it was."""
+    facts = {"state": "failed", "why": str(error) if isinstance(error, TriageError) else repr(error)}
+    if isinstance(error, KeyboardInterrupt):
+        then = "go on with --resume" if run.checkpoint.exists() else "it has no checkpoint yet: start it anew"
+        facts = {"state": "interrupted", "why": f"{run.folder.name} was interrupted; {then}."}
+        say(facts["why"])
+    # the disk that stopped the run may refuse this too; the run's own sentence matters more
+    with contextlib.suppress(NotWritten):
+        if run.summary().get("state") == "running":
+            run.note(**facts)
 
 
 def follow(
@@ -159,19 +168,35 @@ def _said_of(teacher: Path | None) -> dict[str, str]:
     return {} if teacher is None else {"teacher": str(teacher.resolve()), "teacher_sha256": digest(teacher)}
 
 
-def try_rates(recipe_path: Path, data: Path, target: Path, *, cache: Path | None = None) -> float:
+def try_rates(
+    recipe_path: Path,
+    data: Path,
+    root: Path,
+    target: Path,
+    *,
+    device: str = "auto",
+    cache: Path | None = None,
+    leave_out: Sequence[str] = (),
+) -> float:
     """Return the rate at which a recipe's first stage learns fastest, and draw the trial to `target`.
 
+    A teacher of that stage is looked for among the runs of `root`.
+
     Raises:
-        ConfigurationError, DataError, ModelRefused, TrainingFailed: as `train`.
+        ConfigurationError, DataError, ModelRefused, TrainingFailed, NotWritten: as `train`.
     """
-    recipe = read_recipe(recipe_path)
+    on = choose_device(device)
+    recipe = _recipe(recipe_path, leave_out)
     films = read_films(data).without(recipe.leave_out)
+    settings = recipe.teacher_of(recipe.stages[0])
+    weights = find_teacher(settings.teacher, root, recipe.leave_out) if settings else None
     drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
-    network = networks.begun(recipe, torch.device("cpu"))
+    torch.manual_seed(recipe.seed)
+    network = networks.begun(recipe, on)
     if recipe.start_from:
         transfer.start_from(network, Path(recipe.start_from))
-    trial = rates.find_rate(network, drawer)
+    teacher = Teacher.load(settings, weights, on) if settings and weights else None
+    trial = rates.find_rate(network, drawer, on, teacher)
     rates.plot(trial, target)
     return trial.best
 

@@ -19,7 +19,7 @@ from triage.learn import checkpoint, networks, transfer, validate
 from triage.learn.distil import Teacher
 from triage.learn.loss import apart, loss
 from triage.learn.progress import progress
-from triage.learn.recipe import Schedule, Stage
+from triage.learn.recipe import Recipe, Schedule, Stage
 from triage.learn.runs import Run
 from triage.learn.sampling import Batch, Drawer, asked
 from triage.learn.together import ALONE, Team
@@ -94,8 +94,9 @@ class Training:
         """Learn stage after stage, keep the weights of each, and the last or best ones as the run's.
 
         Raises:
-            TrainingFailed: the loss is no number, the answers collapsed, the disk is full, or another process
-                of the team has ended.
+            TrainingFailed: the loss is no number, the answers collapsed, or another process of the team has
+                ended.
+            NotWritten: the disk is full.
         """
         stages = self.recipe.stages
         with _share_of_cores(self.team):
@@ -107,22 +108,17 @@ class Training:
                     checkpoint.write_tensors(self.judged.state_dict(), kept)
                 self.place.stage = len(stages) if stopped else number + 1
                 self.place.step, self.place.rate_factor, self.place.stale = 0, 1.0, 0
-                self._save(self._optimiser(stages[number]))
+                self._save(optimiser_of(self.network, self.recipe, stages[number]))
         if not self.team.leads:
             return
         if not self.recipe.patience:
             checkpoint.write_tensors(self.judged.state_dict(), self.run.weights)
         self.run.note(state="finished", minutes=round(self.place.seconds / 60, 1))
 
-    def _optimiser(self, stage: Stage) -> torch.optim.Optimizer:
-        parts = transfer.groups(self.network, stage.rate, stage.block_rate)
-        kind = torch.optim.AdamW if self.recipe.optimiser == "adamw" else torch.optim.Adam
-        return kind(parts, weight_decay=self.recipe.weight_decay)
-
     def _stage(self, number: int, stage: Stage) -> bool:
         """Learn one stage from its place on; return whether patience ran out."""
         still = transfer.freeze(self.network, stage.learn)
-        optimiser = self._optimiser(stage)
+        optimiser = optimiser_of(self.network, self.recipe, stage)
         if self._resuming:
             checkpoint.restore(self.run.checkpoint, self.place, self.network, self.average, optimiser)
             self._resuming = False
@@ -143,7 +139,7 @@ class Training:
                 self.place.seconds += time.monotonic() - began
                 advance(1)
                 if (step + 1) % every == 0 or step + 1 == steps:
-                    if self._judge(stage):
+                    if self._judge(stage, last=step + 1 == steps and stage is self.recipe.stages[-1]):
                         return True
                     self._save(optimiser)
                 elif time.monotonic() - self._saved_at > CHECKPOINT_EVERY:
@@ -174,7 +170,7 @@ class Training:
         self.network.train()
         for module in still:
             module.eval()
-        cost = self._cost(stage, batch)
+        cost = cost_of(self.network, self.recipe, stage, batch, self._device, self._teacher)
         optimiser.zero_grad(set_to_none=True)
         cost.backward()  # type: ignore[no-untyped-call]
         learning = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
@@ -187,20 +183,6 @@ class Training:
         self._remember(float(value))
         optimiser.step()
         self._average(step, fresh=stage.anew or self.place.stage == 0)
-
-    def _cost(self, stage: Stage, batch: Batch) -> torch.Tensor:
-        codes = batch.codes.to(self._device)
-        inputs = torch.cat([batch.inputs, batch.twins]).to(self._device)
-        with torch.autocast(self._device.type, torch.bfloat16):
-            found = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        logits, twins = found[: len(codes)], found[len(codes) :]
-        cost = loss(logits, codes, stage.loss or self.recipe.loss)
-        if self._teacher is not None and stage.taught:
-            answers = self._teacher.answers(batch.views.to(self._device))
-            cost = self._teacher.mixed(cost, logits, answers, codes)
-        if not len(twins):
-            return cost
-        return cost + stage.twins.weight * apart(logits[: len(twins)], twins, codes[: len(twins)])
 
     def _refuse_no_number(self, what: str, value: float, step: int) -> None:
         """Stop before the weights become no numbers."""
@@ -234,14 +216,18 @@ class Training:
                 else:
                     mean.copy_(value)
 
-    def _judge(self, stage: Stage) -> bool:
+    def _judge(self, stage: Stage, *, last: bool) -> bool:
         """Look at `val`; return whether patience ran out, as the first process of the team sees it."""
-        out = self._look(stage) if self.team.leads else False
+        out = self._look(stage, last=last) if self.team.leads else False
         stop, self.place.rate_factor = self.team.told((out, self.place.rate_factor))
         return bool(stop)
 
-    def _look(self, stage: Stage) -> bool:
-        """Judge on `val`, record it, and return whether patience ran out."""
+    def _look(self, stage: Stage, *, last: bool) -> bool:
+        """Judge on `val`, record it, and return whether patience ran out.
+
+        Raises:
+            TrainingFailed: the answers have collapsed, which a beginner's may unless this is the last look.
+        """
         engine = validate.NetworkEngine(self.judged, self._device)
         films = self.drawer.films
         task = asked(films, stage.classes or self.recipe.classes)
@@ -259,9 +245,10 @@ class Training:
         self.run.record(self.place.metrics)
         self.run.note(films=seen, **{name: line.get(name) for name in ("size", *found)})
         self._say(", ".join(f"{name} {value}" for name, value in line.items()))
-        if seen >= self.recipe.collapse_after:
+        out = self._compare(stage, float(np.nansum([found["any_disease"], found["macro_f1"]])))
+        if out or last or seen >= self.recipe.collapse_after:
             validate.refuse_collapse(answers)
-        return self._compare(stage, float(np.nansum([found["any_disease"], found["macro_f1"]])))
+        return out
 
     def _compare(self, stage: Stage, score: float) -> bool:
         """Note whether this look was the best; lower the rate on a plateau, keep the best weights."""
@@ -280,6 +267,36 @@ class Training:
             return
         checkpoint.save(self.run.checkpoint, self.place, self.network, self.average, optimiser)
         self._saved_at = time.monotonic()
+
+
+def optimiser_of(network: torch.nn.Module, recipe: Recipe, stage: Stage) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser for what learns in a stage, each group with its `share` of the rate."""
+    parts = transfer.groups(network, stage.rate, stage.block_rate)
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    return kind(parts, weight_decay=recipe.weight_decay)
+
+
+def cost_of(
+    network: torch.nn.Module,
+    recipe: Recipe,
+    stage: Stage,
+    batch: Batch,
+    device: torch.device,
+    teacher: Teacher | None,
+) -> torch.Tensor:
+    """Return what a batch costs in a stage: by its labels, its teacher's answers and its twins."""
+    codes = batch.codes.to(device)
+    inputs = torch.cat([batch.inputs, batch.twins]).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        found = network(inputs.contiguous(memory_format=torch.channels_last))
+    logits, twins = found[: len(codes)], found[len(codes) :]
+    cost = loss(logits, codes, stage.loss or recipe.loss)
+    if teacher is not None and stage.taught:
+        answers = teacher.answers(batch.views.to(device))
+        cost = teacher.mixed(cost, logits, answers, codes)
+    if not len(twins):
+        return cost
+    return cost + stage.twins.weight * apart(logits[: len(twins)], twins, codes[: len(twins)])
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from triage.errors import ConfigurationError, DataError, ModelRefused, TrainingFailed
-from triage.learn import checkpoint
+from triage.errors import ConfigurationError, DataError, ModelRefused, NotWritten, TrainingFailed
+from triage.learn import checkpoint, runs
 from triage.learn import train as training
 from triage.learn import training as steps
 from triage.learn.checkpoint import read_place, read_tensors, write_tensors
@@ -115,6 +115,7 @@ def test_a_changed_recipe_does_not_go_on(make_set, make_recipe, tmp_path):
     training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
     with pytest.raises(TrainingFailed, match="recipe has changed"):
         training.train(_short(make_recipe, weight_decay=0.3), data, runs, resume=True, cache=cache)
+    assert "finished" in trial_table(runs)
 
 
 def test_a_run_does_not_go_on_with_other_films(make_set, make_recipe, tmp_path):
@@ -199,6 +200,7 @@ def test_an_unknown_label_is_named(make_set, make_recipe, tmp_path):
         training.train(make_recipe(), data, tmp_path / "runs", cache=tmp_path / "cache")
 
 
+@pytest.mark.usefixtures("collapse_counts")
 def test_answers_of_one_class_fail_the_run(make_set, make_recipe, tmp_path, monkeypatch):
     real = NetworkEngine.infer
 
@@ -208,10 +210,21 @@ def test_answers_of_one_class_fail_the_run(make_set, make_recipe, tmp_path, monk
         return logits
 
     monkeypatch.setattr(NetworkEngine, "infer", one_class)
+    # far fewer films than a beginner may be collapsed for: the end is looked at whenever it comes
     with pytest.raises(TrainingFailed, match=r"answers 'normal' to 100% .* collapsed"):
+        training.train(make_recipe(), make_set(), tmp_path / "runs", cache=tmp_path / "cache")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+    assert json.loads((folder / "run.json").read_text())["state"] == "failed"
+    with pytest.raises(TrainingFailed, match="collapsed"):
         training.train(
-            _short(make_recipe, collapse_after=8), make_set(), tmp_path / "runs", cache=tmp_path / "cache"
+            _short(make_recipe, collapse_after=8, validate_every=8),
+            make_set(name="again"),
+            tmp_path / "early",
+            cache=tmp_path / "cache",
         )
+    (folder,) = (tmp_path / "early").iterdir()
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -221,12 +234,63 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     # a file may not grow beyond this: the nearest to a full disk that a test can have
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(TrainingFailed, match="free some room"):
+        with pytest.raises(NotWritten, match="free some room"):
             write_tensors({"a": torch.zeros(9999)}, target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_tensors(target)["a"].tolist() == [1, 1, 1]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_run_that_is_interrupted_says_so_and_goes_on(make_set, make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 0.0)
+    real, calls, said = steps.loss, [], []
+
+    def interrupted(*given):
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(*given)
+
+    monkeypatch.setattr(steps, "loss", interrupted)
+    given = (_short(make_recipe), make_set(), tmp_path / "runs")
+    with pytest.raises(KeyboardInterrupt):
+        training.train(*given, device="cpu", cache=tmp_path / "cache", say=said.append)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert "interrupted" in trial_table(tmp_path / "runs")
+    assert said[-1] == f"{folder.name} was interrupted; go on with --resume."
+    assert read_place(folder / "checkpoint.safetensors").step == 1
+    assert training.train(*given, resume=True, device="cpu", cache=tmp_path / "cache") == folder
+    assert "finished" in trial_table(tmp_path / "runs")
+
+
+def test_runs_that_are_to_lie_in_a_file_are_refused_before_anything_is_decoded(
+    make_recipe, make_set, tmp_path
+):
+    (tmp_path / "runs").write_text("")
+    for resume in (False, True):
+        with pytest.raises(DataError, match=r"runs is a file.*--runs"):
+            training.train(make_recipe(), make_set(name=str(resume)), tmp_path / "runs", resume=resume)
+    with pytest.raises(DataError, match="is a file"):
+        trial_table(tmp_path / "runs")
+
+
+def test_curves_that_do_not_fit_on_the_disk_fail_the_run(make_set, make_recipe, tmp_path, monkeypatch):
+    limits, real = resource.getrlimit(resource.RLIMIT_FSIZE), runs.curves
+
+    def curves(metrics, path):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        real(metrics, path)
+
+    monkeypatch.setattr(runs, "curves", curves)
+    try:
+        with pytest.raises(NotWritten, match=r"curves\.png can't be written .* free some room"):
+            training.train(_short(make_recipe), make_set(), tmp_path / "runs", cache=tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "run.json").read_text())["state"] == "failed"
+    assert not [file for file in folder.iterdir() if file.name.startswith(".") or file.name == "curves.png"]
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_keeps_the_last_checkpoint(
@@ -243,9 +307,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_the_last_checkpoint(
 
     monkeypatch.setattr(checkpoint, "save", save)
     try:
-        with pytest.raises(
-            TrainingFailed, match=r"checkpoint\.safetensors can't be written .* free some room"
-        ):
+        with pytest.raises(NotWritten, match=r"checkpoint\.safetensors can't be written .* free some room"):
             training.train(
                 make_recipe(), make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache"
             )
@@ -272,6 +334,12 @@ def test_a_pickle_as_teacher_is_refused(make_set, make_recipe, tmp_path):
     )
     with pytest.raises(ModelRefused, match=r"teacher\.pt is no safetensors file .* pickles are never"):
         training.train(recipe, make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
+
+
+def test_a_device_that_is_not_there_is_named_before_anything_is_decoded(make_recipe, make_set, tmp_path):
+    with pytest.raises(ConfigurationError, match="'tpu'"):
+        training.train(make_recipe(), make_set(), tmp_path / "runs", device="tpu", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_unknown_device_is_a_sentence():
