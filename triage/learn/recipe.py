@@ -173,7 +173,8 @@ class Recipe(_Section):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.998
     #: Films between two looks at `val`.
     validate_every: Whole = 12_000
-    #: From so many films on, one answer to all films fails the run; a beginner may give one.
+    #: From so many films on, and at the last look, one answer to all films fails the run; a beginner may
+    #: give one.
     collapse_after: Annotated[int, Field(ge=0)] = 6_000
     #: Stop after so many looks without a better one, and keep the best weights; 0 never.
     patience: Annotated[int, Field(ge=0)] = 0
