@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import contextmanager
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import update
 
 from tests.peers import wait_until
@@ -70,6 +73,83 @@ def test_a_purged_object_that_comes_again_has_its_file_again_and_no_second_row(t
         assert send(room.address, an_object(1))[0] == 0
         (row,) = room.instances()
         assert room.files() == [row.path]
+
+
+def done_with(room) -> None:
+    """Let the room hold one object that nothing needs any more."""
+    send(room.address, an_object(1))
+    settle(room, StudyState.ASSESSED)
+    a_result(room, ResultState.SENT)
+
+
+def after_the_next_write(room, monkeypatch, then: Callable[[], object]) -> None:
+    """Call `then` once, right after the next transaction has committed."""
+    real, once = room.db.write, [then]
+
+    @contextmanager
+    def write(**options):
+        with real(**options) as session:
+            yield session
+        if once:
+            once.pop()()
+
+    monkeypatch.setattr(room.db, "write", write)
+
+
+def purge_all(room) -> int:
+    return purge(room.db, room.spool, clock() + LATER, timedelta(days=7))
+
+
+def test_an_object_that_comes_again_in_the_middle_of_its_purge_keeps_its_file(tmp_path, monkeypatch):
+    with receiving(tmp_path, quiet=60) as room:
+        done_with(room)
+        answers = []
+        after_the_next_write(room, monkeypatch, lambda: answers.append(send(room.address, an_object(1))[0]))
+        purge_all(room)
+        assert answers == [0]
+        (row,) = room.instances()
+        assert room.files() == [row.path], "what was acknowledged is there"
+
+
+def test_an_object_whose_file_is_purged_before_its_commit_is_asked_for_again(tmp_path, monkeypatch):
+    with receiving(tmp_path, quiet=60) as room:
+        done_with(room)
+        real = room.intake.write_down
+
+        def write_down(arrival):
+            purge_all(room)
+            return real(arrival)
+
+        monkeypatch.setattr(room.intake, "write_down", write_down)
+        status, sentence = send(room.address, an_object(1))
+        assert (status, sentence) == (
+            0xA700,
+            "The file of the object was being purged just now; send it again.",
+        )
+        (row,) = room.instances()
+        assert (row.path, room.files()) == ("", []), "no row names a file that is gone"
+        monkeypatch.undo()
+        assert send(room.address, an_object(1))[0] == 0
+        (row,) = room.instances()
+        assert room.files() == [row.path]
+
+
+def test_a_purge_that_is_killed_loses_nothing_and_leaves_nothing(tmp_path, monkeypatch):
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    with receiving(tmp_path, quiet=60) as room:
+        done_with(room)
+        after_the_next_write(room, monkeypatch, killed)
+        with pytest.raises(KeyboardInterrupt):
+            purge_all(room)
+        assert len(room.files()) == 1
+    with receiving(tmp_path, quiet=60) as room:
+        assert (room.recovered.readmitted, room.recovered.missing) == (1, ())
+        (row,) = room.instances()
+        assert room.files() == [row.path]
+        assert purge_all(room) == 1
+        assert room.files() == []
 
 
 def test_quarantined_objects_wait_for_a_person(tmp_path):

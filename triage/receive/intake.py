@@ -75,7 +75,9 @@ class Intake:
         self.spool = spool
         self.refusals = refusals
         self._clock = clock
-        self._commits: GroupCommit[Arrival] = GroupCommit(db, Recorder(queue, clock, policy).record)
+        self._commits: GroupCommit[Arrival] = GroupCommit(
+            db, Recorder(queue, clock, policy, spool.holds).record
+        )
         self._listeners: list[Callable[[Stored], None]] = []
 
     def on_stored(self, listener: Callable[[Stored], None]) -> None:

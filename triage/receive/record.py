@@ -34,6 +34,7 @@ _RANK = {Urgency.STAT: 0, Urgency.URGENT: 1, Urgency.ROUTINE: 2}
 _OTHER_PATIENT = (
     "An object came under the Study Instance UID of another patient; it is kept apart and was not merged."
 )
+_JUST_PURGED = "The file of the object was being purged just now; send it again."
 #: Facts of a study that a later object may fill in where the first one left them empty.
 _FILLED_LATER = {
     "accession_number": "accession_number",
@@ -49,12 +50,17 @@ class Recorder:
     """Writes objects into the caller's transaction; the same object again changes nothing."""
 
     def __init__(
-        self, queue: Queue, clock: Callable[[], datetime], policy: Callable[[Session], Policy]
+        self,
+        queue: Queue,
+        clock: Callable[[], datetime],
+        policy: Callable[[Session], Policy],
+        holds: Callable[[str], bool],
     ) -> None:
-        """Write nothing yet."""
+        """Write nothing yet; `holds` says whether the spool has a file."""
         self._queue = queue
         self._clock = clock
         self._policy = policy
+        self._holds = holds
 
     def record(self, session: Session, arrivals: Sequence[Arrival]) -> list[Verdict]:
         """Write objects down in their order; success with a sentence means that one was kept apart."""
@@ -65,10 +71,7 @@ class Recorder:
         known = instances.copies(session, header.sop_instance_uid)
         again = next((copy for copy in known if copy.digest == arrival.digest), None)
         if again is not None:
-            if not again.path:
-                # The file of a purged object has just come back under the same name: use it again.
-                instances.restore_file(session, again.id, arrival.path)
-            return Verdict(Status.SUCCESS, study_id=again.study_id)
+            return self._again(session, again, arrival, now)
         study, new = _study_of(session, arrival, now)
         if not new and _is_stranger(study, header):
             instances.add(session, _row(arrival, None, now))
@@ -76,6 +79,17 @@ class Recorder:
         kept = _Kept(arrival, now, family(header.sop_class_uid), study, new=new)
         self._keep(session, kept, known)
         return Verdict(Status.SUCCESS, study_id=study.id)
+
+    def _again(self, session: Session, known: Copy, arrival: Arrival, now: datetime) -> Verdict:
+        """Answer for bytes that are here already, or were until their file was purged."""
+        if not known.path:
+            # The file of a purged object has just come back under the same name: use it again.
+            instances.restore_file(session, known.id, arrival.path)
+            # Asked once the row is ours: the purge may have taken the file since it was published.
+            if not self._holds(arrival.path):
+                instances.forget_file(session, known.id, now)
+                return Verdict(Status.LATER, _JUST_PURGED)
+        return Verdict(Status.SUCCESS, study_id=known.study_id)
 
     def _keep(self, session: Session, kept: _Kept, known: Sequence[Copy]) -> None:
         """Add an object to its study, and bring study, list and jobs up to date with it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,18 +29,29 @@ def purge(db: Database, spool: Spool, now: datetime, keep: timedelta) -> int:
     while True:
         with db.write() as session:
             done = instances.done_with(session, now - keep, _BATCH)
-            paths = [row.path for row in done]
+            paths = {row.id: row.path for row in done}
             for row in done:
                 row.path, row.purged_at = "", now
-        # The rows first: a file without a row is removed at the next start, a row without a file is a loss.
-        for path in paths:
-            spool.remove(path)
-        removed += len(paths)
+        # The rows first: a row that names no file is true, one whose file is gone looks like a loss. After a
+        # crash in between, the next start gives the files back to their rows.
+        removed += _remove(db, spool, paths)
         if len(paths) < _BATCH:
             break
     if removed:
         log.info("received files were purged", extra={"event": "spool_purged", "files": removed})
     return removed
+
+
+def _remove(db: Database, spool: Spool, paths: Mapping[int, str]) -> int:
+    """Delete files that their rows have given up, but for those of objects that came again meanwhile."""
+    with db.write() as session:
+        # Whoever takes a file back does it in a transaction of his own: see `record`. To move is quick, and
+        # what a crash leaves under its new name is deleted at the next start.
+        given_up = instances.without_file(session, paths)
+        leaving = [spool.retire(paths[instance_id]) for instance_id in given_up]
+    for file in leaving:
+        file.unlink(missing_ok=True)
+    return len(leaving)
 
 
 class Retention:

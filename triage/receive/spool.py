@@ -16,7 +16,7 @@ import secrets
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from triage import IMPLEMENTATION_CLASS_UID, __version__
@@ -119,6 +119,17 @@ class Spool:
             if entry.name != _INCOMING and entry.is_dir():
                 for file in entry.glob("*" + _SUFFIX):
                     yield f"{entry.name}/{file.name}"
+
+    def holds(self, relative: str) -> bool:
+        """Return whether a published file is there."""
+        return self.path(relative).is_file()
+
+    def retire(self, relative: str) -> Path:
+        """Take a published file its name, and return the one that it has until it is deleted."""
+        leaving = self.new_temporary()
+        with suppress(FileNotFoundError):
+            self.path(relative).rename(leaving)
+        return leaving
 
     def remove(self, relative: str) -> None:
         """Delete a published file; one that is gone already is no error."""

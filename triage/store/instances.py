@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -57,6 +57,17 @@ def mark_conflict(session: Session, ids: Sequence[int], superseded: Sequence[int
 def restore_file(session: Session, instance_id: int, path: str) -> None:
     """Use the file again that came back for an object whose own was purged."""
     session.execute(update(_INSTANCE).where(_INSTANCE.c.id == instance_id).values(path=path, purged_at=None))
+
+
+def forget_file(session: Session, instance_id: int, now: datetime) -> None:
+    """Note that an object has no file any more."""
+    session.execute(update(Instance).where(Instance.id == instance_id).values(path="", purged_at=now))
+
+
+def without_file(session: Session, ids: Collection[int]) -> Sequence[int]:
+    """Return which of these objects name no file, and let nobody give them one in this transaction."""
+    query = select(Instance.id).where(Instance.id.in_(ids), Instance.path == "")
+    return session.scalars(query.with_for_update()).all()
 
 
 def with_uid(session: Session, sop_instance_uid: str) -> Sequence[Instance]:
