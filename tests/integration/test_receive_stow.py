@@ -109,3 +109,14 @@ def test_every_file_of_the_corpus_is_kept_or_refused_with_a_reason(tmp_path, sha
         rows = room.instances()
         assert len(rows) == len(room.files())
         assert len(rows) > 250
+
+
+def test_an_error_that_nobody_expected_leaves_no_open_file_and_no_part_of_one(tmp_path, monkeypatch):
+    def broken(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("triage.receive.intake.read_header", broken)
+    with receiving(tmp_path) as room:
+        with pytest.raises(MemoryError):
+            post(room, body(a_file(an_object(1))))
+        assert (room.files(), len(room.spool.being_written)) == ([], 0)

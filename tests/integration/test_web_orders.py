@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests import reading_room
+from tests.peers import wait_until
 from tests.reading_room import uid_of
+from tests.receiving import an_object, receiving
 from tests.web_room import Room, open_room
+from triage.receive.parse import Claim
+from triage.receive.spool import file_meta
+from triage.receive.stow import StowRequest
 from triage.store.accounts import Role
 from triage.web.app import build_app
 
@@ -87,6 +97,58 @@ class Incoming:
 
     def xml(self) -> bytes:
         return b"<NativeDicomModel/>"
+
+
+def broken_off(app: FastAPI, headers: dict[str, str], body: bytes) -> list[int]:
+    """Send the beginning of an upload, then break the connection; return the statuses that were answered."""
+    said = [
+        {"type": "http.request", "body": body, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    statuses = []
+
+    async def receive() -> dict[str, Any]:
+        return said.pop(0) if len(said) > 1 else said[0]
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/dicom-web/studies",
+        "raw_path": b"/dicom-web/studies",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 40000),
+        "server": ("testserver", 80),
+    }
+    asyncio.run(app(scope, receive, send))
+    return statuses
+
+
+def test_an_upload_that_breaks_off_leaves_no_open_file_and_no_part_of_one(room: Room, tmp_path: Path) -> None:
+    kind = 'multipart/related; type="application/dicom"; boundary=frontier'
+    headers = {**room.bearer(Role.RADIOLOGIST), "Content-Type": kind, "Host": "testserver"}
+    item = an_object(1)
+    film = file_meta(Claim(item.sop_class, item.sop_instance, item.syntax), "TEST") + item.data
+    whole = b"--frontier\r\nContent-Type: application/dicom\r\n\r\n" + film + b"\r\n"
+    with receiving(tmp_path / "receive", quiet=60) as kept:
+        app = build_app(replace(room.app.state.web.parts, stow=partial(StowRequest, kept.intake)))
+        broken_off(app, headers, whole + whole[:-100])
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            broken_off(app, headers, whole + whole[:-100])
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert kept.files() == [row.path for row in kept.instances()], "the part that was whole, once"
+        wait_until(lambda: bool(kept.refused()), 5)
+        assert kept.refused()[0][0] == "stow"
+        assert kept.refused()[0][2].startswith("The connection ended before the body did")
 
 
 def test_films_are_streamed_to_the_receiving_room(room: Room) -> None:

@@ -106,6 +106,9 @@ class Intake:
             file.discard()
             reason = f"The spool can't be read ({os.strerror(error.errno or 0)}); send again later."
             return self.refuse(Verdict(Status.LATER, reason), sender)
+        except BaseException:
+            file.discard()
+            raise
         verdict = self.write_down(arrival)
         if not verdict.stored:
             # The file stays: another association may have committed the same bytes under this very name.

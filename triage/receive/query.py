@@ -139,8 +139,9 @@ def get_study(pacs: Pacs, study_uid: str, intake: Intake, each: Callable[[], Non
         data: BytesIO | None = request.DataSet
         if data is not None:
             file.write(data.getbuffer())
+        verdict = intake.accept(file, sender)
         each()
-        return int(intake.accept(file, sender).status)
+        return int(verdict.status)
 
     handlers: list[Any] = [(evt.EVT_C_STORE, store)]
     with _associate(pacs, ae, ext_neg=roles, evt_handlers=handlers) as assoc:

@@ -160,6 +160,10 @@ class StowRequest:
             self._part = None
         self._intake.refusals.note(self._sender, "stow", "400", sentence)
 
+    def abort(self) -> None:
+        """End a request whose body will not come to its end; the parts that were whole stay kept."""
+        self._wrong("The connection ended before the body did; only the parts that were whole are kept.")
+
     def finish(self) -> StowAnswer:
         """Return the answer; a body that ended early keeps what was whole."""
         if not self._ended and not self._answer.wrong:

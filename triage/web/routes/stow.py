@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from triage.store.accounts import Principal, Role
@@ -65,9 +66,16 @@ async def store(request: Request, who: Annotated[Principal, Depends(needs(Role.R
         incoming = web.parts.stow(request.headers.get("content-type", ""), who.name, host)
     except ValueError as error:
         return problem(415, detail=str(error))
-    async for chunk in request.stream():
-        await run_in_threadpool(incoming.feed, chunk)
-    answer = await run_in_threadpool(incoming.finish)
+    try:
+        async for chunk in request.stream():
+            await run_in_threadpool(incoming.feed, chunk)
+        answer = await run_in_threadpool(incoming.finish)
+    except ClientDisconnect:
+        incoming.abort()
+        return problem(400, detail="The connection ended before the body did.")
+    except BaseException:
+        incoming.abort()
+        raise
     failed = AuditOutcome.SUCCESS if answer.status == 200 else AuditOutcome.MINOR_FAILURE
     web.trail.record(AuditEvent.INSTANCES_TRANSFERRED, "C", who.name, host, outcome=failed, detail="STOW")
     if answer.status == 400:
