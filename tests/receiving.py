@@ -51,6 +51,8 @@ class Room:
         evidence: set[CompletedBy] | None = None,
         low_water: int = 0,
         busy_timeout: float = 5.0,
+        hold: float = 120.0,
+        look_every: float = 60.0,
         **config: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,13 @@ class Room:
         self.refusals = RefusalLog(self.db, clock)
         self.intake = Intake(self.db, self.queue, self.spool, clock, policies.active, self.refusals)
         self.completion = Completion(
-            self.db, self.queue, clock, quiet=timedelta(seconds=quiet), evidence=evidence or set(CompletedBy)
+            self.db,
+            self.queue,
+            clock,
+            quiet=timedelta(seconds=quiet),
+            evidence=evidence or set(CompletedBy),
+            longest_hold=timedelta(seconds=hold),
+            look_every=timedelta(seconds=look_every),
         )
         self.intake.on_stored(self.completion.stored)
         settings = ListenerConfig(**{"port": 0, **config})

@@ -23,10 +23,13 @@ from tests.rawpeer import (
     send,
     store_command,
 )
-from tests.receiving import EXPLICIT_LE, an_object, receiving
+from tests.receiving import EXPLICIT_LE, an_object, clock, receiving
 from tests.unit.receive.objects import CR, SR, film
 from triage.domain.study import CompletedBy, StudyState
 from triage.receive.admission import PeerRule
+from triage.receive.intake import Intake, Sender
+from triage.receive.parse import Claim
+from triage.store import policies
 
 both_paths = pytest.mark.parametrize("fast", [True, False], ids=["fast", "ordinary"])
 CONTEXTS = [(CR, EXPLICIT_LE), (VERIFICATION, "1.2.840.10008.1.2")]
@@ -231,6 +234,52 @@ def test_an_open_association_holds_the_quiet_timer_back(tmp_path):
         wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 5)
         assert room.studies()[0].completed_by is CompletedBy.QUIET
         assert room.studies()[0].version == 1
+
+
+def in_the_middle(room, number: int) -> RawPeer:
+    """Return an association that has begun an object of another study, and does not end it."""
+    item = an_object(number, study="1.2.9")
+    peer = RawPeer(room.address, CONTEXTS)
+    peer.sock.sendall(pdata(1, 3, store_command(item.sop_class, item.sop_instance, 1)))
+    peer.sock.sendall(pdata(1, 0, item.data[:100]))
+    wait_until(lambda: bool(room.spool.being_written), 5)
+    return peer
+
+
+def test_a_sender_that_is_never_idle_delays_what_it_released_no_longer_than_the_quiet_time(tmp_path):
+    with receiving(tmp_path, quiet=1.5) as room:
+        other = in_the_middle(room, 1)
+        send(room.address, an_object(1))
+        study = wait_until(lambda: [s for s in room.studies() if s.state is StudyState.COMPLETE], 10)[0]
+        assert study.completed_by is CompletedBy.ASSOCIATION_RELEASE
+        assert (study.completed_at - study.last_instance_at).total_seconds() > 1.2, "the next film may come"
+        other.abort()
+
+
+def test_without_the_quiet_timer_a_study_waits_for_the_release_of_its_association(tmp_path):
+    evidence = {CompletedBy.ASSOCIATION_RELEASE}
+    with receiving(tmp_path, quiet=0.05, hold=0.1, evidence=evidence) as room:
+        peer = RawPeer(room.address, CONTEXTS)
+        peer.store(an_object(1))
+        # Far longer than the quiet time, and than an open association would hold it back.
+        threading.Event().wait(0.8)
+        assert room.studies()[0].state is StudyState.RECEIVING
+        peer.release()
+        wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 5)
+        assert room.jobs("conclude") == 1
+
+
+def test_a_study_that_another_process_left_is_completed_without_a_restart(tmp_path):
+    with receiving(tmp_path, quiet=0.05, hold=0.05, look_every=0.1) as room:
+        item = an_object(1)
+        # An intake that tells nobody: what a process leaves that ended in the middle of a study.
+        alone = Intake(room.db, room.queue, room.spool, clock, policies.active, room.refusals)
+        file = alone.open(Claim(item.sop_class, item.sop_instance, item.syntax), Sender("IMPORT", ""))
+        file.write(memoryview(item.data))
+        assert alone.accept(file, Sender("IMPORT", "")).stored
+        wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 5)
+        assert room.studies()[0].completed_by is CompletedBy.QUIET
+        assert room.jobs("conclude") == 1
 
 
 def test_the_word_of_an_object_makes_its_study_urgent(tmp_path):

@@ -46,8 +46,12 @@ class Completion:
         quiet: timedelta,
         evidence: Collection[CompletedBy],
         longest_hold: timedelta = timedelta(seconds=120),
+        look_every: timedelta = timedelta(minutes=1),
     ) -> None:
-        """Watch nothing yet; an open association holds the quiet timer back for at most `longest_hold`."""
+        """Watch nothing yet; an open association holds the quiet timer back for at most `longest_hold`.
+
+        Every `look_every` the studies are taken up that another process began and left.
+        """
         self._db = db
         self._queue = queue
         self._clock = clock
@@ -66,19 +70,31 @@ class Completion:
         self._stopping = False
         #: When the thread looks again by itself; only what is due before that needs to wake it.
         self._wakes_at = 0.0
+        self._look_every = look_every.total_seconds()
+        self._look_at = math.inf
         self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
 
     def start(self) -> None:
         """Take up the studies that an earlier run left, and begin."""
+        self._take_up(None)
+        self._thread.start()
+
+    def _take_up(self, before: datetime | None) -> None:
+        """Watch the studies that are being received, with `before` those without an object since then."""
         with self._db.read() as session:
-            left = [(study.id, study.sender, study.last_instance_at) for study in studies.receiving(session)]
+            found = studies.receiving(session, before)
+            left = [(study.id, study.sender, study.last_instance_at) for study in found]
         now, moment = time.monotonic(), self._clock()
         with self._changed:
             for study_id, sender, last in left:
                 age = max((moment - last).total_seconds(), 0.0)
-                due = now + max(self._quiet - age, 0.0)
+                due = max(self._quiet_after(now - age), now)
                 self._watched.add(study_id, Watch(now - age, due, CompletedBy.QUIET, (sender, "")))
-        self._thread.start()
+            self._look_at = now + self._look_every
+
+    def _quiet_after(self, last: float) -> float:
+        """Return when the quiet timer runs out; never where the site does not count it as evidence."""
+        return last + self._quiet if CompletedBy.QUIET in self._evidence else math.inf
 
     def stop(self, timeout: float = 5.0) -> None:
         """Complete nothing more; what is being received is taken up again at the next start."""
@@ -93,7 +109,7 @@ class Completion:
         now = time.monotonic()
         sender = (stored.sender.ae_title, stored.sender.host)
         with self._changed:
-            due = now + self._quiet
+            due = self._quiet_after(now)
             watch = self._watched.add(stored.study_id, Watch(now, due, CompletedBy.QUIET, sender))
             watch.last, watch.due, watch.sender = now, due, sender
             watch.reason = CompletedBy.QUIET
@@ -174,7 +190,12 @@ class Completion:
             if study is None or study.state is not StudyState.RECEIVING:
                 return False
             study_id = study.id
-        return bool(self._complete([(study_id, by)]))
+        now = time.monotonic()
+        done = bool(self._complete([(study_id, by)]))
+        if done:
+            with self._changed:
+                self._watched.forget(study_id, now)
+        return done
 
     def _due(self, now: float) -> list[tuple[int, CompletedBy]]:
         """Return the studies that are complete by now, and forget them."""
@@ -183,9 +204,15 @@ class Completion:
 
         def held(watch: Watch) -> bool:
             """Say whether an open association may still bring more of a study."""
-            if now - watch.last > longest:
+            still = now - watch.last
+            if still > longest:
                 return False
-            return watch.sender in sending or not watch.associations.isdisjoint(self._open)
+            if not watch.associations.isdisjoint(self._open):
+                return True
+            # What another association of its sender brings may be the next film of this study, for some open
+            # one for each; but a PACS that is never idle must not keep what it has released.
+            released = watch.reason is CompletedBy.ASSOCIATION_RELEASE and still >= self._quiet
+            return watch.sender in sending and not released
 
         return self._watched.take_due(now, held)
 
@@ -196,8 +223,10 @@ class Completion:
                 ready = self._due(now)
                 if ready or self._look_again:
                     return ready
-                self._wakes_at = self._watched.next
-                self._changed.wait(None if self._wakes_at == math.inf else max(self._wakes_at - now, 0.001))
+                self._wakes_at = min(self._watched.next, self._look_at)
+                if self._wakes_at <= now:
+                    return []
+                self._changed.wait(self._wakes_at - now)
             return []
 
     def _run(self) -> None:
@@ -205,10 +234,19 @@ class Completion:
             ready = self._wait()
             if self._look_again:
                 self._look_at_notices()
-            # The quiet timer may be configured away: then only the other evidence completes a study.
-            due = [(s, by) for s, by in ready if by is not CompletedBy.QUIET or by in self._evidence]
-            if due:
-                self._complete(due)
+            if ready:
+                self._complete(ready)
+            if time.monotonic() >= self._look_at:
+                self._look_for_left()
+
+    def _look_for_left(self) -> None:
+        """Take up what another process began and left: nothing that it may still hold back."""
+        self._look_at = time.monotonic() + self._look_every
+        longest = timedelta(seconds=self._quiet + self._hold)
+        try:
+            self._take_up(self._clock() - longest)
+        except SQLAlchemyError as error:
+            log.error("studies wait", extra={"event": "completion_failed", "error": type(error).__name__})
 
     def _look_at_notices(self) -> None:
         try:

@@ -29,7 +29,7 @@ class Watch:
 class Watches:
     """Studies by the time at which each is complete if nothing more comes; not thread-safe.
 
-    Each study has an entry in the queue that is not later than its due time. An object that comes puts the
+    Each study with a due time has an entry in the queue that is not later. An object that comes puts the
     due time off, and the entry is corrected when its turn comes: an object costs nothing here.
     """
 
@@ -49,8 +49,20 @@ class Watches:
         """Watch a study, unless it is watched already; return what is known of it."""
         known = self._watches.setdefault(study_id, watch)
         if known is watch:
-            heapq.heappush(self._queue, (watch.due, study_id))
+            self._queue_up(study_id, watch)
         return known
+
+    def _queue_up(self, study_id: int, watch: Watch) -> None:
+        # What is never due by itself has no turn: it waits for `hurry`.
+        if watch.due < math.inf:
+            heapq.heappush(self._queue, (watch.due, study_id))
+
+    def forget(self, study_id: int, before: float) -> None:
+        """Watch a study no more, unless an object of it came at or after a moment."""
+        watch = self._watches.get(study_id)
+        if watch is not None and watch.last < before:
+            del self._watches[study_id]
+            self._held.discard(study_id)
 
     def hurry(self, study_id: int, watch: Watch, due: float) -> None:
         """Give a study a due time that may be earlier."""
@@ -82,7 +94,7 @@ class Watches:
             if watch is None:
                 continue
             if watch.due > now + TOGETHER:
-                heapq.heappush(self._queue, (watch.due, study_id))
+                self._queue_up(study_id, watch)
             elif held(watch):
                 self._held.add(study_id)
             else:

@@ -231,9 +231,11 @@ def _event(
     }
 
 
-def receiving(session: Session) -> Sequence[Study]:
-    """Return the studies whose images still come, oldest last image first."""
+def receiving(session: Session, before: datetime | None = None) -> Sequence[Study]:
+    """Return the studies whose images still come, oldest last image first; `before` has all of them come."""
     query = select(Study).where(Study.state == StudyState.RECEIVING).order_by(Study.last_instance_at)
+    if before is not None:
+        query = query.where(Study.last_instance_at < before)
     return session.scalars(query).all()
 
 
