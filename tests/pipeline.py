@@ -165,6 +165,8 @@ class Storing:
 
         self.statuses = list(statuses)
         self.stored: list[str] = []
+        #: How long each answer takes; the last one repeats.
+        self.seconds = [0.0]
         self.arrived = threading.Event()
         ae = AE(title or "PEER")
         ae.require_called_aet = bool(title)
@@ -175,6 +177,7 @@ class Storing:
         self.port = self._server.server_address[1]
 
     def _store(self, event: Any) -> int:
+        threading.Event().wait(self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0])
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if status == 0:
             self.stored.append(str(event.request.AffectedSOPInstanceUID))

@@ -201,8 +201,8 @@ class Service:
                 for item in self.settings.destination
             ],
         )
-        self._stops.append(outbox.close)
         self._work(Stage.DELIVER, outbox.deliver_result, threads=max(1, len(self.settings.destination)))
+        self._stops.append(outbox.close)  # before the worker's stop, which waits for a send that is going on
 
     def _start_scheduler(self) -> None:
         from triage.list_services import ask_worklists, keep_history

@@ -18,7 +18,8 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.presentation import build_context
 
 from triage import IMPLEMENTATION_CLASS_UID
-from triage.deliver.association import Association, open_association
+from triage.deliver import association as sending
+from triage.deliver.association import Association
 from triage.errors import PeerUnreachable
 
 SC = "1.2.840.10008.5.1.4.1.1.7"
@@ -89,7 +90,9 @@ def peer() -> Iterator[Callable[[Script], tuple[str, int]]]:
 
 
 def connect(address: tuple[str, int], seconds: float = 2.0) -> Association:
-    return open_association(address, ("TRIAGE", "PEER"), [CONTEXT], time.monotonic() + seconds, 1.0)
+    association = sending.connect(address, "PEER", 1.0)
+    association.negotiate(("TRIAGE", "PEER"), [CONTEXT], time.monotonic() + seconds)
+    return association
 
 
 def store(address: tuple[str, int], seconds: float = 2.0) -> int:

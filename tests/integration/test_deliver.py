@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,21 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Comprehensive3DSRStorage
+from sqlalchemy import func, select
 
 from tests.peers import Dcmtk, Orthanc, free_port, wait_until
 from tests.pipeline import Site, Storing, wall_clock
 from tests.reports import answer, report_input
+from triage.app import Role, Service
 from triage.deliver import outbox
 from triage.deliver.dicom import DicomDestination, Sender, StoredObject
+from triage.domain.policy import Policy
 from triage.domain.result import ResultState
 from triage.errors import PeerUnreachable
 from triage.report.document import file_bytes
 from triage.report.sr import build_sr
+from triage.settings import Settings
+from triage.store.tables import Job
 from triage.work.queue import Stage
 
 
@@ -55,6 +61,12 @@ def report(site: Site, *destinations: str, study_uid: str = "1.2.3", version: in
     study = site.study(answer(f"{study_uid}.4.1"), study_uid=study_uid, version=version)
     site.run(Stage.REPORT, site.reporter(**dict.fromkeys(destinations, ("sr",))).report_study)
     return study
+
+
+def next_run(site: Site) -> datetime | None:
+    """When the next result is due."""
+    with site.db.read() as session:
+        return session.scalar(select(func.min(Job.run_at)))
 
 
 def states(site: Site, study: int) -> dict[str, ResultState]:
@@ -108,7 +120,7 @@ def test_a_peer_out_of_resources_is_asked_again_with_growing_waits(site: Site) -
         waits = []
         while states(site, study)["pacs"] is ResultState.QUEUED:
             site.run(Stage.DELIVER, box.deliver_result)
-            due = site.queue.next_run(Stage.DELIVER)
+            due = next_run(site)
             if due is not None:
                 waits.append((due - site.clock()).total_seconds())
                 assert "out of resources" in site.results(study)[0].last_error
@@ -205,6 +217,72 @@ def test_results_that_wait_for_a_destination_arrive_in_their_order(site: Site) -
         site.run(Stage.DELIVER, box.deliver_result)
         box.close()
         assert peer.stored == [site.results(study)[0].sop_instance_uid for study in studies]
+
+
+def test_a_destination_that_is_away_costs_one_try_a_round_however_many_results_wait(site: Site) -> None:
+    for number in range(4):
+        report(site, "away", study_uid=f"1.2.{number}")
+    arriving = report(site, "pacs", study_uid="1.3")
+    with Storing(0x0000) as peer:
+        box = site.outbox(away=free_port(), pacs=peer.port)
+        for tries in (1, 2, 3):
+            site.run(Stage.DELIVER, box.deliver_result)
+            with site.db.read() as session:
+                taken = session.scalar(select(func.sum(Job.attempts)))
+            assert taken == tries, "the other results were not even looked at"
+            site.clock.advance(70)
+        box.close()
+    assert states(site, arriving) == {"pacs": ResultState.SENT}
+
+
+def test_results_that_wait_behind_a_slow_answer_go_on_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    site = Site(tmp_path, wall_clock)
+    studies = [report(site, "pacs", study_uid=f"1.2.{n}") for n in range(3)]
+    with Storing(0x0000) as peer:
+        peer.seconds = [1.0, 0.0]
+        box = site.outbox(pacs=peer.port)
+        worker = site.worker(Stage.DELIVER, box.deliver_result, threads=2)
+        try:
+            wait_until(lambda: len(peer.stored) == 3, 4)
+        finally:
+            worker.stop()
+            box.close()
+    assert peer.stored == [site.results(study)[0].sop_instance_uid for study in studies]
+
+
+def test_a_clock_that_goes_back_does_not_stop_the_results(site: Site) -> None:
+    study = report(site, "pacs")
+    box = site.outbox(pacs=free_port())
+    site.run(Stage.DELIVER, box.deliver_result)
+    site.clock.advance(-3600)
+    assert site.run(Stage.DELIVER, box.deliver_result) == 1
+    assert site.results(study)[0].attempts == 2, "the destination was asked again"
+    box.close()
+
+
+def test_a_frozen_peer_does_not_hold_up_the_end_of_the_service(tmp_path: Path, frozen: int) -> None:
+    site = Site(tmp_path, wall_clock)
+    study = report(site, "frozen")
+    settings = Settings.model_validate(
+        {
+            "site": {"data_dir": tmp_path},
+            "destination": [{"name": "frozen", "ae_title": "PEER", "host": "127.0.0.1", "port": frozen}],
+        }
+    )
+    service = Service(settings, Policy(), roles=frozenset({Role.DELIVER}))
+    service.start()
+    wait_until(lambda: _sending(site), 5)
+    started = time.monotonic()
+    service.stop()
+    assert time.monotonic() - started < 5
+    assert not any(thread.name.startswith("deliver") for thread in threading.enumerate())
+    assert states(site, study) == {"frozen": ResultState.QUEUED}
+    assert not _sending(site), "the next start goes on with it"
+
+
+def _sending(site: Site) -> bool:
+    with site.db.read() as session:
+        return any(session.scalars(select(Job.leased_until)))
 
 
 def test_a_later_version_waits_for_the_earlier_one(site: Site) -> None:

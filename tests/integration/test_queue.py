@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.peers import wait_until
+from triage.store import installation
 from triage.store.tables import Job
 from triage.work.embedded import LEASE, EmbeddedQueue
-from triage.work.queue import Stage
+from triage.work.queue import LONGEST_WAIT, Stage
 from triage.work.worker import Worker
 
 
@@ -39,7 +40,7 @@ def test_a_job_of_an_undone_transaction_does_not_exist(db, queue, now):
 def test_jobs_come_in_the_order_in_which_they_were_due(db, queue, now):
     put(db, queue, "late", now + timedelta(seconds=1))
     put(db, queue, "early", now)
-    put(db, queue, "tomorrow", now + timedelta(days=1))
+    put(db, queue, "not yet", now + timedelta(minutes=5))
     taken = [queue.take(Stage.ASSESS, now + timedelta(seconds=2)) for _ in range(3)]
     assert [job.key if job else None for job in taken] == ["early", "late", None]
 
@@ -70,6 +71,44 @@ def test_the_job_of_a_dead_worker_comes_back_when_its_lease_is_over(db, queue, n
     assert queue.take(Stage.ASSESS, now + LEASE) is None
     again = queue.take(Stage.ASSESS, now + LEASE + timedelta(seconds=1))
     assert again.attempts == 2
+
+
+def test_a_clock_that_goes_back_stops_no_job_and_keeps_no_lease(db, queue, now):
+    put(db, queue, "1", now)
+    earlier = now - timedelta(hours=1)
+    first = queue.take(Stage.ASSESS, earlier)
+    assert first is not None, "put just before the clock went back"
+    assert queue.take(Stage.ASSESS, earlier) is None
+    again = queue.take(Stage.ASSESS, earlier - timedelta(hours=1))
+    assert again is not None, "leased just before the clock went back, by a worker that may be dead"
+
+
+def test_a_look_at_the_time_a_moment_ago_takes_no_job_twice(db, queue, now):
+    put(db, queue, "1", now)
+    assert queue.take(Stage.ASSESS, now + timedelta(seconds=2)) is not None
+    assert queue.take(Stage.ASSESS, now) is None
+
+
+def test_the_longest_wait_of_a_failed_job_is_kept(db, queue, now):
+    put(db, queue, "1", now)
+    job = queue.take(Stage.ASSESS, now)
+    with db.write() as session:
+        queue.retry(session, job, "Failed.", now + LONGEST_WAIT)
+    assert queue.take(Stage.ASSESS, now) is None
+    assert queue.take(Stage.ASSESS, now + LONGEST_WAIT) is not None
+
+
+def test_a_lease_of_one_process_is_kept_and_ends_with_its_length_or_a_clock_that_goes_back(db, now):
+    minute = timedelta(minutes=1)
+
+    def takes(holder, at):
+        with db.write() as session:
+            return installation.take_lease(session, "beat", holder, at, minute)
+
+    assert takes("one", now)
+    assert not takes("two", now + minute / 2)
+    assert takes("two", now - timedelta(hours=1))
+    assert not takes("one", now - timedelta(hours=1))
 
 
 def test_at_a_start_the_leases_of_the_last_run_are_free(db, queue, now):

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from pynetdicom import AE
@@ -29,6 +30,7 @@ from triage.domain.study import CompletedBy, StudyState
 from triage.receive.admission import PeerRule
 from triage.receive.intake import Intake, Sender
 from triage.receive.parse import Claim
+from triage.receive.refusals import RefusalLog
 from triage.store import policies
 
 both_paths = pytest.mark.parametrize("fast", [True, False], ids=["fast", "ordinary"])
@@ -307,6 +309,16 @@ def test_peers_that_are_not_listed_and_wrong_called_titles_are_rejected_and_note
             assert caught.value.args[0] == (1, 1, reason)
         wait_until(lambda: len(room.refused()) == 3, 5)
         assert {status for _, status, _ in room.refused()} == {"1/1/3", "1/1/7"}
+
+
+def test_a_clock_that_goes_back_hides_no_refusal(tmp_path, caplog):
+    now = clock()
+    times = [now, now, now - timedelta(hours=1)]
+    with receiving(tmp_path) as room:
+        noted = RefusalLog(room.db, lambda: times.pop(0))
+        for _ in range(3):
+            noted.note(Sender("PACS", "127.0.0.1"), "c-store", "0xC000", "It is no film.")
+    assert caplog.messages.count("It is no film.") == 2, "once, not again at once, and again by another hour"
 
 
 @both_paths

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from typing import BinaryIO, NoReturn
 
@@ -51,7 +52,7 @@ class Association:
     """
 
     def __init__(self, address: str, connection: socket.socket) -> None:
-        """Use `open_association`."""
+        """Use `connect`, then `negotiate`."""
         self._address = address
         self._socket = connection
         self._message = 0
@@ -129,6 +130,11 @@ class Association:
             pass
         finally:
             self.close()
+
+    def cut(self) -> None:
+        """Let what another thread does on this association fail at once."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection at once."""
@@ -223,30 +229,22 @@ class Association:
         raise PeerUnreachable(msg)
 
 
-def open_association(
-    address: tuple[str, int],
-    titles: tuple[str, str],
-    contexts: Sequence[Context],
-    deadline: float,
-    connect: float,
-) -> Association:
-    """Connect within `connect` seconds and negotiate until `deadline`; titles are (calling, called).
+def connect(address: tuple[str, int], title: str, seconds: float) -> Association:
+    """Connect to the peer of that title; nothing is negotiated yet.
 
     Raises:
-        PeerUnreachable: no connection, or the association was rejected; the sentence says which.
+        PeerUnreachable: no connection.
     """
-    name = f"{titles[1]}@{address[0]}:{address[1]}"
+    name = f"{title}@{address[0]}:{address[1]}"
     try:
-        connection = socket.create_connection(address, timeout=connect)
+        connection = socket.create_connection(address, timeout=seconds)
     except OSError as error:
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         msg = f"{name} can't be reached: {why}."
         raise PeerUnreachable(msg) from error
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    association = Association(name, connection)
-    association.negotiate(titles, contexts, deadline)
-    return association
+    return Association(name, connection)
 
 
 def _request(titles: tuple[str, str], contexts: Sequence[Context]) -> bytes:

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dsutils import encode, split_dataset
 
-from triage.deliver.association import Association, Context, open_association
+from triage.deliver.association import Association, Context, connect
 from triage.errors import PeerUnreachable, TriageError
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -122,6 +122,7 @@ class Sender:
         self._planned: list[Context] = []
         self._turn = threading.Condition()
         self._used_at = 0.0
+        self._is_cut = False
 
     def plan(self, objects: Iterable[StoredObject]) -> None:
         """Propose what all of these need with the next association, instead of opening one for each class."""
@@ -158,13 +159,28 @@ class Sender:
 
         return self._use(contexts, ask, self._patience)
 
-    def close(self) -> None:
-        """Release the association; gives up on a peer that does not answer."""
-        with self._turn:
+    def close(self, deadline: float | None = None) -> None:
+        """Release the association; a send that is going on, or a peer that does not answer, is cut off then.
+
+        `deadline` is of `time.monotonic`; without it a release has its usual time, and a send all of its own.
+        """
+        if not self._turn.acquire(timeout=-1 if deadline is None else max(deadline - time.monotonic(), 0)):
+            self._cut()
+            return
+        try:
             if self._association is not None:
-                self._association.release(time.monotonic() + RELEASE_SECONDS)
+                self._association.release(deadline or time.monotonic() + RELEASE_SECONDS)
                 self._association = None
             self._turn.notify_all()
+        finally:
+            self._turn.release()
+
+    def _cut(self) -> None:
+        """End the send of another thread, and let none begin any more."""
+        self._is_cut = True
+        association = self._association
+        if association is not None:
+            association.cut()
 
     def _use(self, contexts: list[Context], work: Callable[[Association, float], int], seconds: float) -> int:
         with self._turn:
@@ -190,14 +206,14 @@ class Sender:
             kept.release(time.monotonic() + RELEASE_SECONDS)
         self._association = None
         self._proposed = list(dict.fromkeys([*wanted, *self._planned, *self._proposed]))[:MAX_CONTEXTS]
-        association = open_association(
-            (self.peer.host, self.peer.port),
-            (self.peer.calling_ae, self.peer.ae_title),
-            self._proposed,
-            deadline,
-            CONNECT_SECONDS,
-        )
+        association = connect((self.peer.host, self.peer.port), self.peer.ae_title, CONNECT_SECONDS)
+        # Known before a word is said on it, so that whoever stops us can cut it.
         self._association = association
+        if self._is_cut:
+            association.close()
+            msg = f"{self.peer} is sent nothing more: the service was stopped."
+            raise PeerUnreachable(msg)
+        association.negotiate((self.peer.calling_ae, self.peer.ae_title), self._proposed, deadline)
         name = f"idle-{self.peer.ae_title}"
         threading.Thread(target=self._release_when_idle, args=(association,), name=name, daemon=True).start()
         return association, True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, ColumnElement, cast, exists, select
 from sqlalchemy.orm import Session
 
 from triage.deliver import status
@@ -20,7 +21,7 @@ from triage.errors import PeerUnreachable
 from triage.store import results as rows
 from triage.store.database import Database, announce
 from triage.store.tables import Result
-from triage.work.queue import Queue, Stage, TakenJob
+from triage.work.queue import SLACK, Queue, Stage, TakenJob
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ _TURN_SECONDS = 0.25
 #: then comes back after this time: a frozen destination must not keep the threads of the others.
 _TURN_LATER = timedelta(seconds=5)
 _VERSION_LATER = timedelta(seconds=1)
+#: What a send that is going on at the end has for its own end, before it is cut off.
+_STOP_SECONDS = 2.0
 
 
 @dataclass
@@ -43,8 +46,12 @@ class _Channel:
     turn: threading.Lock = field(default_factory=threading.Lock)
     not_before: datetime | None = None
     failures: int = 0
-    #: Somebody waited for a turn in vain since the last answer.
+    #: Somebody waited for a turn in vain since the last answer, and put everybody's off.
     is_slow: bool = False
+
+    def is_away(self, now: datetime) -> bool:
+        """Return whether nobody may send yet; a clock that has gone back makes nobody wait longer."""
+        return self.not_before is not None and now < self.not_before <= now + BACKOFF[-1] + SLACK
 
 
 class Outbox:
@@ -71,6 +78,7 @@ class Outbox:
         self._clock = clock
         patience = {} if patience_seconds is None else {"patience_seconds": patience_seconds}
         self._channels = {one.name: _Channel(Sender(one, **patience)) for one in destinations}
+        self._closed = False
 
     def deliver_result(self, job: TakenJob) -> None:
         """Send one result once: it is sent, dead with a reason, or this job comes back later.
@@ -90,17 +98,23 @@ class Outbox:
             return
         if not channel.turn.acquire(timeout=0 if channel.is_slow else _TURN_SECONDS):
             channel.is_slow = True
-            self._later(job, "Waits for its turn.", self._clock() + _TURN_LATER)
+            self._put_off(job, row.destination, "Waits for its turn.", self._clock() + _TURN_LATER)
             return
         try:
             self._take_turn(job, row, channel)
         finally:
-            channel.is_slow = False
+            was_slow, channel.is_slow = channel.is_slow, False
             channel.turn.release()
+        if was_slow and not channel.is_away(self._clock()) and not self._closed:
+            with self._db.write() as session:
+                self._move_all(session, row.destination, self._clock())
 
     def _take_turn(self, job: TakenJob, row: Result, channel: _Channel) -> None:
         now = self._clock()
-        if channel.not_before is not None and channel.not_before > now:
+        if self._closed:
+            self._put_off(job, row.destination, "The service was stopped.", now + _TURN_LATER)
+            return
+        if channel.not_before is not None and channel.is_away(now):
             self._later(job, "The destination is away.", channel.not_before)
             return
         with self._db.read() as session:
@@ -115,14 +129,14 @@ class Outbox:
         except ContextRefused as error:
             self._refused(job, row.id, str(error))
         except PeerUnreachable as error:
-            self._away(job, row.id, channel, str(error))
+            self._away(job, row, channel, str(error))
         else:
-            self._answered(job, row.id, channel, answer)
+            self._answered(job, row, channel, answer)
 
-    def _answered(self, job: TakenJob, result_id: int, channel: _Channel, answer: int) -> None:
-        meant = status.verdict(answer)
+    def _answered(self, job: TakenJob, sent: Result, channel: _Channel, answer: int) -> None:
+        meant, result_id = status.verdict(answer), sent.id
         if meant is Verdict.LATER:
-            self._away(job, result_id, channel, f"{channel.sender.peer}: {status.sentence(answer)}.")
+            self._away(job, sent, channel, f"{channel.sender.peer}: {status.sentence(answer)}.")
             return
         channel.failures, channel.not_before = 0, None
         if meant is Verdict.REFUSED:
@@ -140,11 +154,12 @@ class Outbox:
             extra={"event": "delivered", "result": result_id, "destination": row.destination},
         )
 
-    def _away(self, job: TakenJob, result_id: int, channel: _Channel, error: str) -> None:
+    def _away(self, job: TakenJob, row: Result, channel: _Channel, error: str) -> None:
+        """Put all results of the destination off together: one transaction, however many wait."""
         wait = BACKOFF[min(channel.failures, len(BACKOFF) - 1)]
         channel.failures += 1
         channel.not_before = self._clock() + wait
-        self._try_again(job, result_id, error, channel.not_before)
+        self._try_again(job, row.id, error, channel.not_before, all_of=row.destination)
 
     def _refused(self, job: TakenJob, result_id: int, error: str) -> None:
         with self._db.read() as session:
@@ -154,10 +169,14 @@ class Outbox:
         else:
             self._try_again(job, result_id, error, self._clock() + BACKOFF[attempts])
 
-    def _try_again(self, job: TakenJob, result_id: int, error: str, run_at: datetime) -> None:
+    def _try_again(
+        self, job: TakenJob, result_id: int, error: str, run_at: datetime, *, all_of: str = ""
+    ) -> None:
         with self._db.write() as session:
             self._note(session, result_id, error)
             self._queue.retry(session, job, error, run_at)
+            if all_of:
+                self._move_all(session, all_of, run_at)
         log.warning(
             "A result could not be delivered yet.",
             extra={"event": "delivery_failed", "result": result_id, "error": error},
@@ -187,14 +206,30 @@ class Outbox:
         with self._db.write() as session:
             self._queue.retry(session, job, why, run_at)
 
+    def _put_off(self, job: TakenJob, destination: str, why: str, run_at: datetime) -> None:
+        """Give the job back with all others of its destination; nothing was tried."""
+        with self._db.write() as session:
+            self._queue.retry(session, job, why, run_at)
+            self._move_all(session, destination, run_at)
+
+    def _move_all(self, session: Session, destination: str, run_at: datetime) -> None:
+        """Let everything that waits for a destination be due at one moment, in the order of its jobs."""
+
+        def among(key: ColumnElement[str]) -> ColumnElement[bool]:
+            return exists().where(Result.id == cast(key, BigInteger), Result.destination == destination)
+
+        self._queue.move(session, Stage.DELIVER, among, run_at)
+
     def _end(self, job: TakenJob) -> None:
         with self._db.write() as session:
             self._queue.finish(session, job)
 
     def close(self) -> None:
-        """Release every association that is still open."""
+        """Send nothing more, and release every association; a send that does not end soon is cut off."""
+        self._closed = True
+        deadline = time.monotonic() + _STOP_SECONDS
         for channel in self._channels.values():
-            channel.sender.close()
+            channel.sender.close(deadline)
 
 
 def _has_earlier_version(session: Session, row: Result) -> bool:

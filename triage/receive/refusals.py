@@ -78,10 +78,10 @@ class RefusalLog:
             self.counts[channel, status] += 1
             key = (title, host, channel, status, sentence)
             last = self._recent.get(key)
-            if last is not None and now - last < QUIET:
+            if last is not None and abs(now - last) < QUIET:
                 return
             if len(self._recent) > _WAITING:
-                self._recent = {k: at for k, at in self._recent.items() if now - at < QUIET}
+                self._recent = {k: at for k, at in self._recent.items() if abs(now - at) < QUIET}
             self._recent[key] = now
         log.warning(
             sentence,

@@ -11,6 +11,9 @@ from sqlalchemy.orm import Session
 from triage.store.tables import Installation
 from triage.store.types import from_micros, to_micros
 
+#: By how much the clocks of two processes may differ.
+_SLACK = timedelta(minutes=1)
+
 
 def _once(session: Session, name: str, made: str) -> str:
     row = session.get(Installation, name)
@@ -46,7 +49,10 @@ def set_history_start(session: Session, start: datetime) -> None:
 
 
 def take_lease(session: Session, name: str, holder: str, now: datetime, length: timedelta) -> bool:
-    """Return whether `holder` may do what only one process does at a time, for `length` from now on."""
+    """Return whether `holder` may do what only one process does at a time, for `length` from now on.
+
+    A lease that ends later than one that is taken now is of a clock that has gone back since: it is free.
+    """
     row = session.get(Installation, f"lease_{name}")
     until = str(to_micros(now + length))
     if row is None:
@@ -54,7 +60,7 @@ def take_lease(session: Session, name: str, holder: str, now: datetime, length: 
         session.flush()
         return True
     owner, _, end = row.value.partition(" ")
-    if owner != holder and int(end) > to_micros(now):
+    if owner != holder and to_micros(now) < int(end) <= to_micros(now + length + _SLACK):
         return False
     row.value = f"{holder} {until}"
     session.flush()

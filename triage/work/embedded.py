@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
     JSON,
+    ColumnElement,
     String,
     Table,
     bindparam,
     delete,
     exists,
-    func,
     insert,
     literal_column,
     or_,
@@ -27,7 +27,7 @@ from triage.store.database import Database, announce
 from triage.store.prepared import Prepared
 from triage.store.tables import Job
 from triage.store.types import UtcDateTime
-from triage.work.queue import Stage, TakenJob
+from triage.work.queue import LONGEST_WAIT, SLACK, Stage, TakenJob
 
 #: A worker that did not finish within this time is taken for dead and its job is given to another.
 LEASE = timedelta(minutes=5)
@@ -76,10 +76,10 @@ class EmbeddedQueue:
     def take(self, stage: Stage, now: datetime) -> TakenJob | None:
         """See `Queue.take`. Looks before it locks, so that an idle worker never becomes the writer."""
         with self._db.read() as session:
-            if session.scalars(self._due(stage, now)).first() is None:
+            if self._due(session, stage, now) is None:
                 return None
         with self._db.write() as session:
-            job_id = session.scalars(self._due(stage, now)).first()
+            job_id = self._due(session, stage, now)
             if job_id is None:
                 return None
             session.execute(
@@ -92,10 +92,15 @@ class EmbeddedQueue:
                 return None
             return TakenJob(row.id, stage, row.job_key, dict(row.payload), row.attempts, row.created_at)
 
-    def _due(self, stage: Stage, now: datetime) -> Any:
-        free = or_(Job.leased_until.is_(None), Job.leased_until < now)
-        query = select(Job.id).where(Job.stage == stage.value, Job.run_at <= now, free)
-        return query.order_by(Job.run_at, Job.id).limit(1)
+    def _due(self, session: Session, stage: Stage, now: datetime) -> int | None:
+        """Return the job that has been due longest; for clocks that go back see `LONGEST_WAIT`."""
+        taken = Job.leased_until.between(now, now + self._lease + SLACK)
+        free = select(Job.id).where(Job.stage == stage.value, or_(Job.leased_until.is_(None), ~taken))
+        for due in (Job.run_at <= now, Job.run_at > now + LONGEST_WAIT + SLACK):
+            found = session.scalars(free.where(due).order_by(Job.run_at, Job.id).limit(1)).first()
+            if found is not None:
+                return found
+        return None
 
     def finish(self, session: Session, job: TakenJob) -> None:
         """See `Queue.finish`."""
@@ -107,6 +112,18 @@ class EmbeddedQueue:
             update(Job).where(Job.id == job.id).values(leased_until=None, run_at=run_at, last_error=error)
         )
         announce(session, f"job:{job.stage.value}")
+
+    def move(
+        self,
+        session: Session,
+        stage: Stage,
+        among: Callable[[ColumnElement[str]], ColumnElement[bool]],
+        run_at: datetime,
+    ) -> None:
+        """See `Queue.move`: one statement, however many jobs."""
+        waiting = update(_JOB).where(_JOB.c.stage == stage.value, _JOB.c.leased_until.is_(None))
+        session.execute(waiting.where(among(_JOB.c.job_key)).values(run_at=run_at))
+        announce(session, f"job:{stage.value}")
 
     def wait(self, stage: Stage, timeout: float) -> None:
         """See `Queue.wait`. A job committed since this thread's last wait makes it return at once."""
@@ -125,17 +142,6 @@ class EmbeddedQueue:
         with self._ready[stage]:
             self._generation[stage] += 1
             self._ready[stage].notify_all()
-
-    def next_run(self, stage: Stage) -> datetime | None:
-        """Return when the next job of a stage is due, or None when there is none."""
-        with self._db.read() as session:
-            query = select(func.min(Job.run_at)).where(Job.stage == stage.value, Job.leased_until.is_(None))
-            return session.scalar(query)
-
-    def depth(self, session: Session) -> dict[str, tuple[int, datetime | None]]:
-        """Return, by stage, how many jobs there are and since when the oldest has been due."""
-        query = select(Job.stage, func.count(), func.min(Job.run_at)).group_by(Job.stage)
-        return {stage: (count, oldest) for stage, count, oldest in session.execute(query)}
 
     def release_all(self, now: datetime) -> int:
         """Free the leases of a previous run of this process, at start; returns how many there were."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
+
+#: No job is ever put off for longer. One that is due later than that from now was put off by a clock that has
+#: gone back since, and is due.
+LONGEST_WAIT = timedelta(minutes=10)
+#: By how much two looks at the time may differ while nobody's clock goes back.
+SLACK = timedelta(minutes=1)
 
 
 class Stage(StrEnum):
@@ -52,6 +59,15 @@ class Queue(Protocol):
 
     def retry(self, session: Session, job: TakenJob, error: str, run_at: datetime) -> None:
         """Give a job back for a later time; `error` is one sentence without patient data."""
+
+    def move(
+        self,
+        session: Session,
+        stage: Stage,
+        among: Callable[[ColumnElement[str]], ColumnElement[bool]],
+        run_at: datetime,
+    ) -> None:
+        """Let the waiting jobs of a stage be due at `run_at`; `among` says by their key which are meant."""
 
     def wait(self, stage: Stage, timeout: float) -> None:
         """Return when a job of the stage may be due, at the latest after `timeout` seconds."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from triage.store.database import Database
-from triage.work.queue import Queue, Stage, TakenJob
+from triage.work.queue import LONGEST_WAIT, Queue, Stage, TakenJob
 
 log = logging.getLogger(__name__)
 
 #: The longest sleep of an idle worker: what another process's job waits at most.
 IDLE_WAIT = 0.5  # seconds
 #: Wait before the n-th try of a job whose handler failed unexpectedly.
-BACKOFF = tuple(timedelta(seconds=s) for s in (1, 5, 30, 120, 600))
+BACKOFF = (*(timedelta(seconds=s) for s in (1, 5, 30, 120)), LONGEST_WAIT)
 
 
 class Worker:
@@ -55,8 +56,9 @@ class Worker:
     def stop(self, timeout: float = 10.0) -> None:
         """Take no new job, and wait up to `timeout` seconds for the running ones."""
         self._stop.set()
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     def _run(self) -> None:
         while not self._stop.is_set():
