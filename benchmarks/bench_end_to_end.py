@@ -75,7 +75,7 @@ class _Bare:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        self.classifier.assess_file(path, film.SOPInstanceUID)
+        self.classifier.judge_file(path, film.SOPInstanceUID)
         now = datetime.now(UTC)
         header = header_of(open_source(path))
         with self.db.write() as session:

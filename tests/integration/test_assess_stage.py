@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -179,6 +180,17 @@ def test_a_broken_film_has_an_answer_and_blocks_nobody(room: Room, poison: bytes
     assert good.outcome is Outcome.POSITIVE
 
 
+def test_the_log_names_a_film_with_quirks_by_our_number_and_not_by_its_uid(room: Room, caplog) -> None:
+    ds = encode(picture(80, 70), Encoding())
+    ds.WindowCenter, ds.WindowWidth = "100", "0"
+    caplog.set_level(logging.INFO)
+    film = room.film(room.study(), file_bytes(ds))
+    room.run(Stage.ASSESS)
+    [line] = [record for record in caplog.records if getattr(record, "event", "") == "film_quirks"]
+    assert (line.instance, line.quirks) == (film, "window-unusable")
+    assert "1.2.3" not in str(vars(line))
+
+
 def test_a_failing_model_is_tried_again_and_then_visible(room: Room) -> None:
     study = room.study()
     room.film(study)
@@ -276,4 +288,4 @@ def test_outcomes_follow_the_thresholds(tmp_path: Path, logits: list[float], out
     engine = Said()
     engine.logits = logits
     (tmp_path / "film.dcm").write_bytes(FILM)
-    assert Classifier(MODEL, engine).assess_file(tmp_path / "film.dcm").outcome is outcome
+    assert Classifier(MODEL, engine).judge_file(tmp_path / "film.dcm").assessment.outcome is outcome

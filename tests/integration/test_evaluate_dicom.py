@@ -58,7 +58,7 @@ def test_real_films_get_the_services_own_answers(shared: Path, tmp_path: Path) -
     engine = open_engine(model, "torch")
     made = evaluate(model, engine, shared / "dicom" / "cxr", labels=labels, cache=tmp_path / "cache")
     classifier = Classifier(model, engine)
-    service = {file: classifier.assess_file(shared / "dicom" / "cxr" / file) for file in _LABELS}
+    service = {file: classifier.judge_file(shared / "dicom" / "cxr" / file).assessment for file in _LABELS}
     judged = made.judgement.judged
     ours = dict(zip((row.file for row in judged.films.rows), judged.diseased, strict=True))
     answered = {file: found for file, found in service.items() if found.outcome is not Outcome.NOT_EVALUATED}

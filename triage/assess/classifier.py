@@ -5,7 +5,6 @@ The service, `classify` and `evaluate` over DICOM all come through here.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,8 +37,6 @@ from triage.domain.finding import (
 )
 from triage.domain.header import Header
 
-log = logging.getLogger(__name__)
-
 Prepared = npt.NDArray[np.float32]
 
 _INVERTED = (
@@ -65,6 +62,8 @@ class Judged:
     assessment: FilmAssessment
     film: Film | None = None
     prepared: Prepared | None = None
+    #: What the header had wrong, and where film and header disagree.
+    quirks: tuple[str, ...] = ()
 
 
 class Classifier:
@@ -87,16 +86,12 @@ class Classifier:
         self._minimum_age = minimum_age
         self._clock = clock
 
-    def assess_file(self, path: Path, sop_instance_uid: str = "") -> FilmAssessment:
+    def judge_file(self, path: Path, sop_instance_uid: str = "") -> Judged:
         """Return the answer for a DICOM or picture file; whatever is wrong with the film is an answer too.
 
         Raises only what is no property of the film: OSError when the file can't be read, and whatever a
         failing engine raises. `sop_instance_uid` names the film where it is known already.
         """
-        return self.judge_file(path, sop_instance_uid).assessment
-
-    def judge_file(self, path: Path, sop_instance_uid: str = "") -> Judged:
-        """Return the answer with the pixels behind it; see `assess_file`."""
         started = self._clock()
         header = empty_header()
         try:
@@ -129,14 +124,10 @@ class Classifier:
                 classes, gate = self._infer(prepared)
         verdict = weigh(said, gate, self.model.gate)
         quirks = (*film.quirks, *filter(None, [verdict.disagreement]))
-        if quirks:
-            log.info(
-                "A film has quirks.", extra={"event": "film_quirks", "film": uid, "quirks": ",".join(quirks)}
-            )
         if verdict.reason is not None:
             answer = self._not_evaluated(uid, verdict.reason, verdict.sentence, gate, started)
-            return Judged(answer, film, prepared)
-        return Judged(self._evaluated(uid, classes, gate, started), film, prepared)
+            return Judged(answer, film, prepared, quirks)
+        return Judged(self._evaluated(uid, classes, gate, started), film, prepared, quirks)
 
     def _infer(self, prepared: Prepared) -> tuple[Floats, float]:
         logits = self.engine.infer(prepared[None])

@@ -98,7 +98,7 @@ class AssessStage:
             sentence = "The film's file was removed by the retention policy before it was judged."
             return self._classifier.failed(uid, sentence, NotEvaluated.NO_PIXELS)
         try:
-            return self._classifier.assess_file(self._spool / instance.path, uid)
+            judged = self._classifier.judge_file(self._spool / instance.path, uid)
         except Exception as error:
             if attempts < MAX_ATTEMPTS:
                 raise
@@ -111,6 +111,10 @@ class AssessStage:
                     uid, "The film's file is missing in the spool.", NotEvaluated.NO_PIXELS
                 )
             return self._classifier.failed(uid, f"The model failed at this film ({type(error).__name__}).")
+        if judged.quirks:
+            said = {"event": "film_quirks", "instance": instance.id, "quirks": ",".join(judged.quirks)}
+            log.info("A film has quirks.", extra=said)
+        return judged.assessment
 
     def _keep(self, session: Session, instance_id: int, film: FilmAssessment) -> None:
         """Write the answer down, re-rank the study, and ask for the conclusion if this was its last film."""
