@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from triage.store.database import announce
@@ -30,8 +30,3 @@ def record(
 def newest(session: Session, limit: int = 100) -> Sequence[Refusal]:
     """Return the newest refusals, newest first."""
     return session.scalars(select(Refusal).order_by(Refusal.id.desc()).limit(limit)).all()
-
-
-def count(session: Session) -> int:
-    """Return how many refusals are kept."""
-    return session.scalar(select(func.count()).select_from(Refusal)) or 0
