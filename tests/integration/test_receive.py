@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
 import struct
 import threading
@@ -32,8 +33,10 @@ from triage.receive.intake import Intake, Sender
 from triage.receive.parse import Claim
 from triage.receive.refusals import RefusalLog
 from triage.store import policies
+from triage.worklist import listing
 
 both_paths = pytest.mark.parametrize("fast", [True, False], ids=["fast", "ordinary"])
+CT = "1.2.840.10008.5.1.4.1.1.2"
 CONTEXTS = [(CR, EXPLICIT_LE), (VERIFICATION, "1.2.840.10008.1.2")]
 
 
@@ -203,6 +206,21 @@ def test_whose_object_it_is_is_compared_and_empty_values_match_nobody(tmp_path, 
         send(room.address, an_object(1))
         send(room.address, an_object(2, **second))
         assert (room.instances()[1].study_id is not None) is merged
+
+
+def test_of_another_modality_the_log_and_the_study_say_that_it_is_not_assessed(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    slice_ = {"SOPClassUID": CT, "Modality": "CT"}
+    with receiving(tmp_path) as room:
+        assert send(room.address, an_object(1, **slice_))[0] == 0
+        wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 5)
+        said = "A study without a radiograph is kept; it is not assessed and has no place in the list."
+        assert caplog.messages.count(said) == 1
+        with room.db.read() as session:
+            assert listing.study(session, "1.2.3", clock())["assessment"]["sentence"] == said
+        assert send(room.address, an_object(2))[0] == 0
+        with room.db.read() as session:
+            assert listing.study(session, "1.2.3", clock())["assessment"]["sentence"] == ""
 
 
 def test_a_paper_without_a_film_has_no_place_in_the_list_and_never_reopens_a_study(tmp_path):

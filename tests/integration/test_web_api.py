@@ -17,7 +17,7 @@ from triage.domain.finding import Finding
 from triage.domain.result import ResultStep
 from triage.store import results, studies
 from triage.store.accounts import Role
-from triage.store.tables import Job
+from triage.store.tables import Instance, Job
 from triage.worklist.scheduler import Scheduler
 
 
@@ -245,6 +245,29 @@ def test_a_dead_letter_is_sent_again_by_a_reader_once(room: Room) -> None:
     rows = [row for row in room.audit() if row["detail"] == "retry"]
     assert ("program-radiologist", 0) in {(row["actor"], row["outcome"]) for row in rows}
     assert {row["outcome"] for row in rows} == {0, 4}
+
+
+def test_a_film_that_was_kept_apart_can_be_found(room: Room) -> None:
+    with room.db.write() as session:
+        session.add(
+            Instance(
+                study_uid="1.2.3",
+                sop_instance_uid="1.2.3.77",
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.1",
+                transfer_syntax_uid="1.2.840.10008.1.2.1",
+                digest="d",
+                size=1,
+                path="ab/abcd.dcm",
+                sender="PACS",
+                received_at=room.clock(),
+                quarantine="Kept apart.",
+            )
+        )
+    [shown] = get(room, "/api/v1/problems")["quarantined"]
+    assert (shown["study_instance_uid"], shown["sop_instance_uid"]) == ("1.2.3", "1.2.3.77")
+    assert shown["file"] == "spool/ab/abcd.dcm"
+    page = room.client.get("/problems", headers=room.bearer()).text
+    assert all(said in page for said in ("/studies/1.2.3", "1.2.3.77", "spool/ab/abcd.dcm"))
 
 
 def test_the_page_of_problems_offers_it_to_those_who_may(room: Room) -> None:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 #: After an association was released its sender may open the next one for the next object of the study.
 RELEASE_GRACE = 1.0  # seconds
+_NOT_LISTED = "A study without a radiograph is kept; it is not assessed and has no place in the list."
 #: Notices about studies that never come must not pile up.
 _MAX_EXPECTED = 1000
 _RETRY = 1.0  # seconds until a study is looked at again that the database did not take
@@ -277,11 +278,14 @@ class Completion:
         return len(done)
 
     def _step(self, session: Session, study_id: int, by: CompletedBy, now: datetime) -> bool:
-        version = studies.complete(session, study_id, by, now)
+        listed = entries.state_of(session, study_id) is not None
+        version = studies.complete(session, study_id, by, now, "" if listed else _NOT_LISTED)
         if version is None:
             return False
-        # A study without a radiograph is kept, but nobody waits for a word on it.
-        if entries.state_of(session, study_id) is not None:
+        if listed:
             payload = {"study_id": study_id, "version": version}
             self._queue.put(session, Stage.CONCLUDE, f"{study_id}/{version}", payload, now)
+        else:
+            # It is kept, but nobody waits for a word on it.
+            log.info(_NOT_LISTED, extra={"event": "not_listed", "study_id": study_id})
         return True

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _RANK = {Urgency.STAT: 0, Urgency.URGENT: 1, Urgency.ROUTINE: 2}
 _OTHER_PATIENT = (
-    "An object came under the Study Instance UID of another patient; it is kept apart and was not merged."
+    "An object came under the Study Instance UID of another patient; it is kept apart and was not merged: "
+    "correct its patient or its Study Instance UID at the source, and send it again."
 )
 _JUST_PURGED = "The file of the object was being purged just now; send it again."
 #: Facts of a study that a later object may fill in where the first one left them empty.

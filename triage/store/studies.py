@@ -193,14 +193,16 @@ def step(
     announce(session, "list")
 
 
-def complete(session: Session, study_id: int, by: CompletedBy, now: datetime) -> int | None:
+def complete(
+    session: Session, study_id: int, by: CompletedBy, now: datetime, sentence: str = ""
+) -> int | None:
     """Take the step that `step` takes, for a study of which only the id is known; returns its version.
 
     None where the study is not being received any more: some other evidence was quicker.
     """
     before = StudyState.RECEIVING
     after = STUDY.after(before, StudyStep.COMPLETE)
-    values = {"state": after, "state_sentence": "", "completed_by": by, "completed_at": now}
+    values = {"state": after, "state_sentence": sentence, "completed_by": by, "completed_at": now}
     done = _COMPLETE.ask(session, {"which": study_id, "before": before, **values})
     if not done:
         return None

@@ -58,7 +58,7 @@ class Study(Base):
     #: The word of the objects themselves; orders from elsewhere win over it.
     object_urgency: Mapped[Urgency] = mapped_column(EnumText(Urgency), default=Urgency.ROUTINE)
     state: Mapped[StudyState] = mapped_column(EnumText(StudyState), default=StudyState.RECEIVING)
-    #: Why it is not evaluated or failed, in one sentence.
+    #: Why it is not evaluated, failed or not in the list, in one sentence.
     state_sentence: Mapped[str] = mapped_column(Text, default="")
     version: Mapped[int] = mapped_column(default=1)
     completed_by: Mapped[CompletedBy | None] = mapped_column(EnumText(CompletedBy), default=None)

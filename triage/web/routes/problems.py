@@ -50,7 +50,11 @@ def _gathered(session: Session) -> dict[str, Any]:
             {
                 "at": instance.received_at,
                 "sender": instance.sender,
+                "study_instance_uid": instance.study_uid,
+                "sop_instance_uid": instance.sop_instance_uid,
                 "sop_class_uid": instance.sop_class_uid,
+                # Below the data folder.
+                "file": f"spool/{instance.path}",
                 "sentence": instance.quarantine,
             }
             for instance in instances.quarantined(session, _MOST)
