@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -182,14 +183,15 @@ def calibrate(answers: Answers, scale: Scale) -> Calibration:
 def _gate(labelled: Answers) -> float:
     """Return the gate's threshold: GATE_RECALL of the frontal films pass, and as few others as can be.
 
-    Every threshold between the two that meet there rejects the same films; the middle in log odds is taken.
+    Every threshold between the two that meet there rejects the same films; the middle in log odds is taken,
+    and never more than the frontal films allow.
     """
     frontal = labelled.films.frontal
     ceiling = threshold_for(labelled.gate[frontal], GATE_RECALL)
     others = labelled.gate[~frontal & (labelled.gate < ceiling)]
     ends = np.clip([others.max() if len(others) else ceiling, ceiling], 1e-6, 1 - 1e-6)
     odds = np.log(ends / (1 - ends)).mean()
-    return round(float(np.clip(1 / (1 + np.exp(-odds)), 0.0001, 0.9999)), 4)
+    return _down(min(1 / (1 + np.exp(-odds)), ceiling, 0.9999))
 
 
 def _finding(single: Answers, finding: Finding) -> Thresholds:
@@ -205,5 +207,10 @@ def _finding(single: Answers, finding: Finding) -> Thresholds:
 
 
 def _limits(low: float, high: float) -> Thresholds:
-    high = round(float(np.clip(high, 0.0002, 0.9999)), 4)
-    return Thresholds(round(float(np.clip(min(low, high), 0.0001, 0.9999)), 4), high)
+    high = _down(min(high, 0.9999))
+    return Thresholds(_down(min(low, high)), high)
+
+
+def _down(value: float) -> float:
+    """Return a threshold as model.toml writes it: four digits, and never above the film that it stands on."""
+    return float(Decimal(float(value)).quantize(Decimal("0.0001"), ROUND_FLOOR))

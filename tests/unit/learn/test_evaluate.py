@@ -15,11 +15,12 @@ from tests.models import write_model
 from triage.assess.network import build
 from triage.assess.registry import load, versions
 from triage.assess.scale import Scale
+from triage.domain.finding import Finding
 from triage.errors import ConfigurationError, DataError, ModelRefused
-from triage.learn.answers import answers_of
+from triage.learn.answers import Answers, answers_of
 from triage.learn.calibrate import _best_for_f1, calibrate, temperature_of, threshold_for, threshold_of_f1
 from triage.learn.card import package_with_card
-from triage.learn.data import read_films
+from triage.learn.data import FilmRow, Films, read_films
 from triage.learn.package import _network_of, packaging
 from triage.learn.recipe import read_recipe
 from triage.learn.runs import Run
@@ -148,6 +149,25 @@ def test_thresholds_keep_the_promised_sensitivity(make_set):
     assert ((answers.gate >= found.gate) == val.frontal).all()
     # in the middle between the two groups, not at the edge of one
     assert 0.05 < found.gate < 0.95
+
+
+@pytest.mark.parametrize("said", [0.29996, 0.99997, 0.00004, 0.3])
+def test_no_film_is_lost_to_the_digits_that_a_threshold_is_written_with(said):
+    """All diseased and all frontal films say the same, just above where four digits would be rounded to."""
+    labels = ["tuberculosis"] * 40 + ["normal"] * 40 + ["not_frontal"] * 10
+    films = Films(Path(), tuple(FilmRow(f"{n}.png", "a", label, f"{n}") for n, label in enumerate(labels)))
+    classes = np.full((90, 6), 1e-7)
+    classes[:, 4] = np.where(films.codes == 4, said, 1e-6)
+    classes[:, 0] = 1 - classes[:, 1:].sum(axis=1)
+    gate = np.where(films.frontal, said, said - 3e-5)
+    found = calibrate(Answers(films, classes, gate), Scale())
+    ill = films.codes == 4
+    diseased = 1 - classes[ill, 0]
+    assert (diseased >= found.any_disease.high).all()
+    assert (diseased >= found.any_disease.low).all()
+    assert (classes[ill, 4] >= found.findings[Finding.TUBERCULOSIS].low).all()
+    assert (classes[ill, 4] >= found.findings[Finding.TUBERCULOSIS].high).all()
+    assert (gate[films.frontal] >= found.gate).all()
 
 
 def test_a_threshold_is_the_highest_that_finds_enough():
