@@ -143,18 +143,7 @@ class Classifier:
         return self.model.scale.gate(self.engine.infer(np.stack(films)))
 
     def _evaluated(self, uid: str, classes: Floats, gate: float, started: datetime) -> FilmAssessment:
-        any_disease = float(1 - classes[CLASSES.index("normal")])
-        findings = tuple(
-            self._finding(finding, float(classes[CLASSES.index(finding)])) for finding in Finding
-        )
-        limits = self.model.any_disease
-        states = {finding.state for finding in findings}
-        if any_disease >= limits.high or FindingState.PRESENT in states:
-            outcome = Outcome.POSITIVE
-        elif any_disease >= limits.low or FindingState.UNDETERMINED in states:
-            outcome = Outcome.UNDETERMINED
-        else:
-            outcome = Outcome.NEGATIVE
+        outcome, any_disease, findings = answer_of(self.model, classes)
         return self._answer(
             uid,
             started,
@@ -164,11 +153,6 @@ class Classifier:
             any_disease=any_disease,
             findings=findings,
         )
-
-    def _finding(self, finding: Finding, probability: float) -> FindingResult:
-        limits = self.model.findings[finding]
-        state = finding_state(probability, limits.low, limits.high)
-        return FindingResult(finding, probability, state, limits.low, limits.high)
 
     def _not_evaluated(
         self, uid: str, reason: NotEvaluated, sentence: str, gate: float | None, started: datetime
@@ -208,6 +192,28 @@ class Classifier:
             started_at=started,
             finished_at=self._clock(),
         )
+
+
+def answer_of(model: Model, classes: Floats) -> tuple[Outcome, float, tuple[FindingResult, ...]]:
+    """Return what the class probabilities [6] of a film mean at a model's operating points.
+
+    The film is positive from the any-disease threshold on, or with any finding present; else undetermined
+    with any of them in its grey zone.
+    """
+    any_disease = float(1 - classes[CLASSES.index("normal")])
+    findings = tuple(_finding(model, finding, float(classes[CLASSES.index(finding)])) for finding in Finding)
+    states = {finding.state for finding in findings}
+    if any_disease >= model.any_disease.high or FindingState.PRESENT in states:
+        return Outcome.POSITIVE, any_disease, findings
+    if any_disease >= model.any_disease.low or FindingState.UNDETERMINED in states:
+        return Outcome.UNDETERMINED, any_disease, findings
+    return Outcome.NEGATIVE, any_disease, findings
+
+
+def _finding(model: Model, finding: Finding, probability: float) -> FindingResult:
+    limits = model.findings[finding]
+    state = finding_state(probability, limits.low, limits.high)
+    return FindingResult(finding, probability, state, limits.low, limits.high)
 
 
 def sentence_of(outcome: Outcome, any_disease: float, findings: tuple[FindingResult, ...]) -> str:
