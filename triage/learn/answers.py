@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,12 +54,18 @@ def prepared(
 
 
 def logits(
-    engine: Infers, pictures: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], size: int
+    engine: Infers,
+    pictures: npt.NDArray[np.uint8],
+    indices: npt.NDArray[np.int64],
+    size: int,
+    step: Callable[[int], None] = lambda _: None,
 ) -> npt.NDArray[np.float32]:
-    """Return the logits float32 [len(indices), 7] of the films at `indices`."""
-    if not len(indices):
-        return np.empty((0, 7), np.float32)
-    return np.concatenate([engine.infer(batch) for batch in prepared(pictures, indices, size)])
+    """Return the logits float32 [len(indices), 7] of the films at `indices`; `step` hears of each batch."""
+    found = [np.empty((0, 7), np.float32)]
+    for batch in prepared(pictures, indices, size):
+        found.append(engine.infer(batch))
+        step(len(batch))
+    return np.concatenate(found)
 
 
 def answers_of(films: Films, values: npt.NDArray[np.float32], scale: Scale | None = None) -> Answers:

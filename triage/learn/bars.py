@@ -1,7 +1,8 @@
 """What the figures are held against: a plain baseline, and what a worthy model must reach.
 
 The baseline is a DenseNet-121 at 96 pixels, six epochs, no equalisation, light augmentation, measured
-once on the same test films. The bars are the project's own; a card says where one is missed.
+once on the test films of the shipped model. The bars are the project's own; a card says where one is missed.
+Of other films neither says anything, and nothing is held against them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ class Mark:
         found = document.get(self.row, {}).get(self.figure)
         return found if isinstance(found, float) else None
 
+
+#: The sources of the films that baseline and bars are of.
+_SOURCES = frozenset({"kermany", "nih_chestxray14", "rsna_2018", "jsrt", "tb_qatar", "covid_radiography"})
 
 MARKS: tuple[Mark, ...] = (
     Mark("kermany_pneumonia", "auroc", 0.963, 0.98),
@@ -62,42 +66,34 @@ MARKS: tuple[Mark, ...] = (
     Mark("any_disease", "auroc", 0.911, 0.94),
     Mark("any_disease", "sensitivity", 0.980, 0.97),
     Mark("any_disease", "specificity", 0.360, 0.60),
+    Mark("any_disease", "lowest_specificity", 0.264, 0.45),
     Mark("gate", "frontal_recall", 0.999, 0.995),
     Mark("gate", "others_rejected", 0.987, 0.99),
 )
 
-#: What is known of the reasons when bars are missed; each is a fact of how the weights were made.
-_WHY_MISSED = (
-    "What is known of the reasons: no pretrained DenseNet can be had, so the weights began at random, and "
-    "a small network with weights of ImageNet taught them from the fourth stage on. Two shared processor "
-    "cores drew 370,000 films for them and 82,000 for the teacher; in each stage the figures on `val` "
-    "rose almost to its end while the loss on `train` fell, so the network looks under-fitted, not "
-    "over-fitted. Equalisation and augmentation take from it the marks of the hospital by which the plain "
-    "baseline can score on films of the same hospitals; no run without them was made, so what each cost "
-    "is not known. The children's films of `test` differ from those of `train` and `val`, so thresholds "
-    "from `val` call too many of their normals diseased."
-)
 
-
-def held_against(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the card's section that holds an evaluation against the plain baseline and the bars."""
-    yield "### Against a plain baseline and the bars"
-    yield ""
-    yield "| row | figure | this model | plain baseline | bar | |"
-    yield "|---|---|---|---|---|---|"
-    missed = held = 0
+def _held(document: Mapping[str, Any]) -> Iterator[tuple[Mark, float]]:
+    """Yield every mark with the figure that is held against it, where the films are those of the marks."""
+    if not set(document.get("any_disease", {}).get("per_source", {})) >= _SOURCES:
+        return
     for mark in MARKS:
         value = mark.value(document)
-        if value is None:
-            continue
-        bar, said = "", ""
-        if mark.bar is not None:
-            bar, held = f"{mark.bar:.3f}", held + 1
-            if value < mark.bar:
-                said, missed = f"missed by {mark.bar - value:.3f}", missed + 1
-        baseline = "" if mark.baseline is None else f"{mark.baseline:.3f}"
-        yield f"| `{mark.row}` | {mark.figure} | {value:.3f} | {baseline} | {bar} | {said} |"
-    yield ""
-    if missed:
-        yield f"{missed} of {held} bars are missed. {_WHY_MISSED}"
-        yield ""
+        if value is not None:
+            yield mark, value
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield row, figure, value, baseline, bar, and by how much the bar is missed."""
+    for mark, value in _held(document):
+        said = f"missed by {mark.bar - value:.3f}" if mark.bar is not None and value < mark.bar else ""
+        yield mark.row, mark.figure, f"{value:.3f}", _number(mark.baseline), _number(mark.bar), said
+
+
+def summary(document: Mapping[str, Any]) -> str:
+    """Return how many bars are missed."""
+    held = [(mark.bar, value) for mark, value in _held(document) if mark.bar is not None]
+    return f"{sum(value < bar for bar, value in held)} of {len(held)} bars are missed."
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

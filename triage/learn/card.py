@@ -11,11 +11,10 @@ from typing import Any
 from triage.assess.engine import open_engine
 from triage.assess.registry import Model, load
 from triage.domain.finding import Finding
-from triage.learn.bars import held_against
 from triage.learn.data import Films, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.package import packaging
-from triage.learn.table import cells, markdown
+from triage.learn.table import markdown, sections
 from triage.learn.verify import FIGURES
 from triage.learn.written import write_text
 
@@ -26,36 +25,18 @@ _USE = """
 Research on the order of a reading list. It gives a frontal chest radiograph a probability for each of six
 classes (normal, bacterial pneumonia, viral pneumonia, COVID-19, tuberculosis, other disease) and the
 probability that the picture is a frontal chest film at all. A film is *positive* from the any-disease
-threshold on, *undetermined* in the grey zone below it, *negative* below that.
+threshold on or with any finding present, else *undetermined* with any of them in the grey zone below its
+threshold, else *negative*.
 
 ## What it must not be used for
 - Not a medical device. No diagnosis, no treatment, no decision to leave a film unread.
-- Not for naming the kind of pneumonia in a patient: the classes are tied to hospitals and ages (below).
-- Not for lung nodules or other small findings: {size} pixels do not show them.
-- Not for lateral films, CT, or any other picture; the gate never saw pelvis, skull, dental or breast films.
-- Not for commercial use: part of the films are for non-commercial research (below).
+- Not for small findings such as lung nodules: {size} pixels do not show them.
+- Not for lateral films, CT, or any other picture.
+- Not on films of other hospitals, machines or patients than those below without judging it there first.
 """
 
-_CONFOUNDERS = """
-## What deceives it, in plain words
-- **The hospital tells the disease.** COVID-19 and tuberculosis films come from other hospitals than the
-  normal films beside them. The border of the film alone, with no lung in it, already tells much: its figure
-  stands beside each row, and only what is clearly above it can be about lungs.
-- **The age tells the disease.** All bacterial and nearly all viral pneumonias are of children, and all
-  children are of one set. On adults, "bacterial" or "viral" mean little.
-- **The bedside tells the disease.** In one adult set most pneumonias are bedside films (AP) and most normals
-  are not: look at the rows by view.
-- **White boxes** lie on a third of the tuberculosis films and on almost nothing else: see that row.
-- **Labels are noisy.** One set's labels were mined from reports; of its diseased films that were read again,
-  30 % were called normal. COVID-19 films are films of patients with COVID-19, some look normal.
-- **The children's test films differ from the children's training films**, so a threshold from `val` is not as
-  good on them as it was on `val`.
-- Films of a hospital that it has never seen will be judged worse than these figures say.
-
-Against this: histograms are equalised at training and serving, sources are balanced within classes, and films
-are framed, boxed, lettered, blurred, unevenly exposed and turned while learning, and the same film as a lossy
-file or mirrored is held to the same answer.
-"""
+#: What is known of the films and of how the weights were made, by hand, beside the versions of a model.
+NOTES = "NOTES.md"
 
 
 def package_with_card(
@@ -103,16 +84,8 @@ def card(model: Model, document: Mapping[str, Any], films: Films) -> str:
             "",
             f"## Figures on `{document['split']}`, thresholds from `val`",
             "",
-            "Intervals are 95 %, by a bootstrap over patients. *Border alone* is what a logistic regression "
-            "makes of the outer 10 % of the film.",
-            "",
-            markdown(document),
-            "",
-            *_groups(document),
-            *_quality(document),
-            "",
-            *held_against(document),
-            _CONFOUNDERS,
+            *(markdown(section) for section in sections(document)),
+            _notes(model),
         ]
     )
 
@@ -136,9 +109,6 @@ def _data(films: Films) -> str:
         "",
         *(f"- {count} films: {licence}" for licence, count in licences.most_common()),
         "",
-        "Some forbid commercial use and many state nothing, so the weights are for non-commercial research "
-        "(`models/LICENSE`). No film is shipped.",
-        "",
     ]
     return "\n".join(lines)
 
@@ -160,34 +130,9 @@ def _points(model: Model) -> list[str]:
     ]
 
 
-def _groups(document: Mapping[str, Any]) -> list[str]:
-    """Return any disease by source, view, age and sex."""
-    lines = [
-        "### Any disease by group",
-        "",
-        "| group | | films | normal | figures |",
-        "|---|---|---|---|---|",
-    ]
-    for group, values in document.get("groups", {}).items():
-        for value, row in values.items():
-            figures = "; ".join(
-                f"{name} {shown} ({interval})" for name, shown, interval in cells(row) if shown != "–"
-            )
-            lines.append(f"| {group} | {value} | {row['n']} | {row['normals']} | {figures} |")
-    return [*lines, ""]
-
-
-def _quality(document: Mapping[str, Any]) -> list[str]:
-    """Return calibration and what an answer is worth where disease is rare."""
-    quality = document.get("quality", {})
-    calibration, worth = quality.get("calibration", {}), quality.get("predictive_values", {})
-    lines = ["### Calibration and predictive values of any disease", ""]
-    if calibration:
-        names = ("brier", "ece", "slope", "intercept")
-        lines += [", ".join(f"{name} {calibration[name]}" for name in names) + ".", ""]
-    for prevalence, values in worth.items():
-        shown = ", ".join(
-            f"{name.upper()} {value:.4f}" for name, value in values.items() if value is not None
-        )
-        lines.append(f"- where {float(prevalence):.0%} of the patients are diseased: {shown}")
-    return lines
+def _notes(model: Model) -> str:
+    """Return what the people who made a model wrote of it and its films, or nothing."""
+    try:
+        return (model.folder.parent / NOTES).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

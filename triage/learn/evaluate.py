@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from triage.assess.classifier import answer_of
 from triage.assess.registry import Model
-from triage.domain.finding import CLASSES
+from triage.domain.finding import CLASSES, Outcome
 from triage.errors import DataError
-from triage.learn import measures
-from triage.learn.answers import Answers, Infers, answers_of, logits
+from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
 from triage.learn.border import border_answers, lacking
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import SENSITIVITY, threshold_for
-from triage.learn.data import FilmRow, Films, Mask, read_films
+from triage.learn.data import Films, Mask, read_films
 from triage.learn.groups import by_group
 from triage.learn.labels import NORMAL
-from triage.learn.quality import calibration_figures, prevalence_figures, trade_offs
+from triage.learn.measures import Row
+from triage.learn.progress import progress
+from triage.learn.quality import calibration, class_calibration, predictive_values, trade_offs
 from triage.learn.rows import Figures, Judgement, rows, strangers
 from triage.learn.served import has_dicom, serve
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,18 @@ def evaluate(
     val = found.known.take(~np.isin(found.known.films.sources, left_out))
     if split != "val":
         val = _answers(model, engine, films, val_mask, cache).known
-    judgement = Judgement(found.known, val, model.any_disease.high, model.gate)
+
+    def rule(classes: Floats) -> Outcome:
+        return answer_of(model, classes)[0]
+
+    judgement = Judgement(found.known, val, model.any_disease.high, model.gate, rule)
     document: dict[str, object] = {
         "model": model.label,
         "model_sha256": model.sha256,
         "data_sha256": everything.digest,
         "split": split,
         **rows(judgement),
-        **rows(replace(judgement, judged=found.everything), ("gate",)),
+        **rows(replace(judgement, judged=found.everything), ("outcome", "gate")),
         "quality": quality(judgement),
         "groups": by_group(judgement),
     }
@@ -116,7 +119,8 @@ def _answers(model: Model, engine: Infers, films: Films, chosen: Mask, cache: Pa
         nothing = answers_of(part, np.empty((0, len(CLASSES) + 1), np.float32))
         return _Split(nothing, nothing, np.empty((0, 0, 0), np.uint8), indices)
     if has_dicom(part):
-        served = serve(model, engine, part)
+        with progress("judging", len(part)) as step:
+            served = serve(model, engine, part, step)
         grey = np.zeros((len(films), *served.pictures.shape[1:]), np.uint8)
         grey[indices] = served.pictures
         known = served.answers.take(served.known)
@@ -130,7 +134,8 @@ def answer(
     model: Model, engine: Infers, films: Films, grey: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64]
 ) -> Answers:
     """Return a model's calibrated answers to the films at `indices`, from decoded pictures."""
-    values = logits(engine, grey, indices, model.size)
+    with progress("judging", len(indices)) as step:
+        values = logits(engine, grey, indices, model.size, step)
     return answers_of(films.take(indices), values, model.scale)
 
 
@@ -147,30 +152,27 @@ def border_rows(
 
 
 def quality(judgement: Judgement) -> dict[str, object]:
-    """Return what goes beyond the rows: AUPRC, fixed operating points, predictive values, calibration."""
+    """Return, as rows too, every class, fixed operating points, predictive values and calibration."""
     frontal = judgement.judged.take(judgement.judged.films.frontal)
-    truth = frontal.films.codes != NORMAL
+    truth, patients = frontal.films.codes != NORMAL, frontal.films.patients
+    single = frontal.take(frontal.films.codes < len(CLASSES))
+    calibrations = {
+        "any_disease": calibration(truth, frontal.diseased, patients),
+        "six_classes": class_calibration(single.films.codes, single.classes, single.films.patients),
+    }
     return {
-        "auprc_any_disease": measures.rounded(measures.auprc(truth, frontal.diseased)),
-        "per_class": per_class(frontal),
-        "trade_offs": trade_offs(truth, frontal.diseased),
-        "predictive_values": prevalence_figures(truth, frontal.diseased >= judgement.any_disease),
-        "calibration": calibration_figures(truth, frontal.diseased),
+        "per_class": per_class(single),
+        "trade_offs": trade_offs(truth, frontal.diseased, patients),
+        "predictive_values": predictive_values(truth, frontal.diseased >= judgement.any_disease, patients),
+        "calibration": {name: row for name, row in calibrations.items() if row},
     }
 
 
-def per_class(frontal: Answers) -> dict[str, Figures]:
-    """Return AUROC and AUPRC of every class against all others."""
-    single = frontal.take(frontal.films.codes < len(CLASSES))
+def per_class(single: Answers) -> dict[str, Figures]:
+    """Return the areas of every class against all others, over films of one class each."""
     found = {}
     for index, name in enumerate(CLASSES):
-        truth = single.films.codes == index
-        row = measures.Row(single.films.column(_patient))
-        row.area(truth, single.classes[:, index])
-        row.put("auprc", measures.auprc(truth, single.classes[:, index]))
+        row = Row(single.films.patients)
+        row.area(single.films.codes == index, single.classes[:, index])
         found[name] = row.row
     return found
-
-
-def _patient(film: FilmRow) -> str:
-    return f"{film.source}:{film.patient}"

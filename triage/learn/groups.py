@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from triage.learn.data import FilmRow
-from triage.learn.labels import NORMAL
-from triage.learn.measures import Row
-from triage.learn.rows import Figures, Judgement
+from triage.learn.rows import Figures, Judgement, diseased
 
 _BANDS = ((0, 6), (6, 18), (18, 40), (40, 60), (60, 80), (80, 130))
 _FEW = 20
@@ -36,21 +34,14 @@ GROUPS: dict[str, Callable[[FilmRow], str]] = {
 
 
 def by_group(judgement: Judgement) -> dict[str, dict[str, Figures]]:
-    """Return AUROC, sensitivity and specificity of any disease in every group of at least 20 films."""
+    """Return the any-disease figures of every group of at least 20 films."""
     frontal = judgement.judged.take(judgement.judged.films.frontal)
     found: dict[str, dict[str, Figures]] = {}
     for name, read in GROUPS.items():
         values = frontal.films.column(read)
-        found[name] = {}
-        for value in np.unique(values):
-            part = frontal.take(values == value)
-            if len(part.films) < _FEW:
-                continue
-            truth = part.films.codes != NORMAL
-            row = Row(part.films.column(lambda film: f"{film.source}:{film.patient}"))
-            row.row["normals"] = int((~truth).sum())
-            if truth.any() and not truth.all():
-                row.area(truth, part.diseased)
-            row.binary(truth, part.diseased >= judgement.any_disease, ("sensitivity", "specificity"))
-            found[name][str(value)] = row.row
+        found[name] = {
+            str(value): diseased(frontal.take(values == value), judgement.any_disease)
+            for value, count in zip(*np.unique(values, return_counts=True), strict=True)
+            if count >= _FEW
+        }
     return found

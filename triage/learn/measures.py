@@ -1,4 +1,6 @@
-"""Measures with intervals: point values by scikit-learn, 95 % intervals by a bootstrap over patients.
+"""Measures with intervals: 95 % by a bootstrap over patients, point values by the libraries.
+
+Areas and the Brier score are scikit-learn's, calibration errors torchmetrics'.
 
 A resample is a weight for every film (how often its patient was drawn), so that all resamples of a
 measure are one matrix product instead of a loop over the library.
@@ -8,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
+import torch
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 RESAMPLES = 1000
+#: Equal parts of probability over which a calibration error is taken.
+BINS = 10
 _SEED = 20_240
 
 Floats = npt.NDArray[np.float64]
@@ -34,9 +39,14 @@ class Resamples:
     def weights(self) -> npt.NDArray[np.float32]:
         """Return the weights of the films, float32 [B, n]; the same for the same patients."""
         _, index = np.unique(self.patients, return_inverse=True)
-        people = int(index.max()) + 1
-        drawn = np.random.default_rng(_SEED).multinomial(people, np.full(people, 1 / people), self.count)
-        return drawn[:, index].astype(np.float32)
+        return _drawn(int(index.max()) + 1, self.count)[:, index]
+
+
+@lru_cache(maxsize=8)
+def _drawn(people: int, count: int) -> npt.NDArray[np.float32]:
+    """Return how often each of some people is drawn, [count, people]; many rows are of the same people."""
+    draw = np.random.default_rng(_SEED)
+    return draw.multinomial(people, np.full(people, 1 / people), count).astype(np.float32)
 
 
 def interval(values: Floats) -> Interval | None:
@@ -60,17 +70,68 @@ def auprc(truth: Bools, score: Floats) -> float:
     return float(average_precision_score(truth, score)) if truth.any() else float("nan")
 
 
-def auroc_resampled(truth: Bools, score: Floats, weights: npt.NDArray[np.float32]) -> Floats:
-    """Return the area under the ROC curve of every resample; ties count half."""
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
-    sorted_weights = weights[:, order].astype(np.float64)
-    positive = np.add.reduceat(sorted_weights * truth[order], starts, axis=1)
-    negative = np.add.reduceat(sorted_weights * ~truth[order], starts, axis=1)
-    below = np.cumsum(negative, axis=1) - 0.5 * negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (positive * below).sum(axis=1) / pairs
+@dataclass(frozen=True)
+class Ranking:
+    """Films from the highest score down: diseased and others from each score on, in every resample [B, m]."""
+
+    hits: Floats
+    alarms: Floats
+
+    def auroc(self) -> Floats:
+        """Return the area under the ROC curve of every resample; ties count half."""
+        steps = np.diff(self.alarms, axis=1, prepend=0)
+        before = self.hits - 0.5 * np.diff(self.hits, axis=1, prepend=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (steps * before).sum(axis=1) / (self.hits[:, -1] * self.alarms[:, -1])
+
+    def auprc(self) -> Floats:
+        """Return the average precision of every resample."""
+        precision = self.hits / np.maximum(self.hits + self.alarms, 1e-12)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (np.diff(self.hits, axis=1, prepend=0) * precision).sum(axis=1) / self.hits[:, -1]
+
+    def sensitivity_at(self, specificity: float) -> Floats:
+        """Return the best sensitivity of every resample at no less than a specificity."""
+        allowed = (self.alarms <= (1 - specificity) * self.alarms[:, -1:] + 1e-9).sum(axis=1)
+        best = np.take_along_axis(self.hits, np.maximum(allowed - 1, 0)[:, None], axis=1)[:, 0]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(allowed > 0, best, 0) / self.hits[:, -1]
+
+    def specificity_at(self, sensitivity: float) -> Floats:
+        """Return the best specificity of every resample at no less than a sensitivity."""
+        first = (self.hits < sensitivity * self.hits[:, -1:] - 1e-9).sum(axis=1)
+        least = np.take_along_axis(self.alarms, first[:, None], axis=1)[:, 0]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return 1 - least / self.alarms[:, -1]
+
+
+def ranking(truth: Bools, score: Floats, weights: npt.NDArray[np.float32]) -> Ranking:
+    """Return the films in the order of their scores, in every resample."""
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) < 0])
+    drawn = weights[:, order]
+
+    def until(of: Bools) -> Floats:
+        return np.add.reduceat(drawn * of, starts, axis=1).cumsum(axis=1, dtype=np.float64)
+
+    return Ranking(until(truth[order]), until(~truth[order]))
+
+
+def ece(truth: Bools, probability: Floats) -> float:
+    """Return the expected calibration error: how far what is said lies from what is seen, on average."""
+    # a second of imports, which learning has no need of
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    said, seen = torch.from_numpy(probability), torch.from_numpy(truth.astype(np.int64))
+    return float(binary_calibration_error(said, seen, n_bins=BINS))
+
+
+def ece_resampled(truth: Bools, probability: Floats, weights: npt.NDArray[np.float32]) -> Floats:
+    """Return the expected calibration error of every resample."""
+    which = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    off = np.zeros((len(truth), BINS), np.float32)
+    off[np.arange(len(truth)), which] = truth - probability
+    return np.abs(weights @ off).sum(axis=1) / weights.sum(axis=1)
 
 
 def confusion(truth: Ints, answer: Ints, classes: int) -> Ints:
@@ -132,18 +193,41 @@ class Row:
         if resampled is not None and self.row[key] is not None:
             self.row[f"{key}_ci"] = interval(resampled)
 
-    def area(self, truth: Bools, score: Floats, key: str = "auroc") -> None:
-        """Add the area under the ROC curve."""
-        value = auroc(truth, score)
-        resampled = auroc_resampled(truth, score, self._resamples.weights) if np.isfinite(value) else None
-        self.put(key, value, resampled)
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """Return how often each film was drawn in each resample, for figures made elsewhere."""
+        return self._resamples.weights
+
+    def area(self, truth: Bools, score: Floats) -> None:
+        """Add the areas under the ROC curve and under that of precision and recall."""
+        if truth.all() or not truth.any():
+            self.put("auroc", float("nan"))
+            self.put("auprc", float("nan"))
+            return
+        many = ranking(truth, score, self.weights)
+        self.put("auroc", auroc(truth, score), many.auroc())
+        self.put("auprc", auprc(truth, score), many.auprc())
+
+    def calibration(self, truth: Bools, probability: Floats) -> None:
+        """Add Brier score and expected calibration error."""
+        squares = ((truth - probability) ** 2).astype(np.float32)
+        brier = (self.weights @ squares) / self.weights.sum(axis=1)
+        self.put("brier", float(brier_score_loss(truth, probability)), brier)
+        self.put("ece", ece(truth, probability), ece_resampled(truth, probability, self.weights))
+
+    def share(self, key: str, hit: Bools, among: Bools) -> None:
+        """Add the share of some films that are hit, where there are any."""
+        if among.any():
+            with np.errstate(invalid="ignore", divide="ignore"):
+                many = (self.weights @ (hit & among)) / (self.weights @ among)
+            self.put(key, float(hit[among].mean()), many.astype(np.float64))
 
     def answers(
         self, truth: Ints, answer: Ints, names: Sequence[str], wanted: Sequence[str], each: Sequence[str] = ()
     ) -> None:
         """Add overall figures named in `wanted` and per class figures named in `each` as `f1_covid19`."""
         point = rates(confusion(truth, answer, len(names)).astype(np.float64))
-        many = rates(confusion_resampled(truth, answer, len(names), self._resamples.weights))
+        many = rates(confusion_resampled(truth, answer, len(names), self.weights))
         for key in wanted:
             self.put(key, float(point[key]), many[key])
         for key in each:
@@ -153,10 +237,9 @@ class Row:
 
     def binary(self, truth: Bools, answer: Bools, wanted: Sequence[str]) -> None:
         """Add figures of a yes-or-no answer: accuracy, precision, recall, f1, sensitivity, specificity."""
-        point = _binary(confusion(truth.astype(np.int64), answer.astype(np.int64), 2).astype(np.float64))
-        many = _binary(
-            confusion_resampled(truth.astype(np.int64), answer.astype(np.int64), 2, self._resamples.weights)
-        )
+        yes, said = truth.astype(np.int64), answer.astype(np.int64)
+        point = _binary(confusion(yes, said, 2).astype(np.float64))
+        many = _binary(confusion_resampled(yes, said, 2, self.weights))
         for key in wanted:
             self.put(key, float(point[key]), many[key])
 

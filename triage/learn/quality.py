@@ -4,71 +4,114 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, roc_curve
 
-from triage.learn.measures import rounded
+from triage.learn.measures import BINS, Row, ece_resampled, ranking, rounded
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Patients = npt.NDArray[np.str_]
+Figures = dict[str, object]
 
 _LEVELS = (0.80, 0.90, 0.95, 0.97, 0.99)
 _PREVALENCES = (0.01, 0.05, 0.10)
-_BINS = 10
+#: Steps of Newton's method; from the fit to all films a resample's is reached in four or five.
+_STEPS = 8
 
 
-def trade_offs(truth: Bools, score: Floats) -> dict[str, dict[str, float | None]]:
-    """Return sensitivity at fixed specificities and the reverse."""
+def trade_offs(truth: Bools, score: Floats, patients: Patients) -> dict[str, Figures]:
+    """Return, for some levels, the sensitivity at that specificity and the reverse."""
     if truth.all() or not truth.any():
         return {}
-    false, true, _ = roc_curve(truth, score)
-    sensitivity = {
-        f"{level:.2f}": rounded(float(true[false <= 1 - level + 1e-12].max())) for level in _LEVELS
-    }
-    specificity = {
-        f"{level:.2f}": rounded(float(1 - false[true >= level - 1e-12].min())) for level in _LEVELS
-    }
-    return {"sensitivity_at_specificity": sensitivity, "specificity_at_sensitivity": specificity}
-
-
-def prevalence_figures(truth: Bools, answer: Bools) -> dict[str, dict[str, float | None]]:
-    """Return what a positive and a negative answer are worth at prevalences of 1, 5 and 10 %."""
-    if truth.all() or not truth.any():
-        return {}
-    sensitivity, specificity = float(answer[truth].mean()), float((~answer[~truth]).mean())
+    once = ranking(truth, score, np.ones((1, len(truth)), np.float32))
+    many = ranking(truth, score, Row(patients).weights)
     found = {}
-    for prevalence in _PREVALENCES:
-        positive = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
-        negative = specificity * (1 - prevalence) + (1 - sensitivity) * prevalence
-        found[f"{prevalence:.2f}"] = {
-            "ppv": rounded(sensitivity * prevalence / positive) if positive else None,
-            "npv": rounded(specificity * (1 - prevalence) / negative) if negative else None,
-        }
+    for level in _LEVELS:
+        row = Row(patients)
+        row.put("sensitivity_at_specificity", once.sensitivity_at(level)[0], many.sensitivity_at(level))
+        row.put("specificity_at_sensitivity", once.specificity_at(level)[0], many.specificity_at(level))
+        found[f"{level:.2f}"] = row.row
     return found
 
 
-def calibration_figures(truth: Bools, probability: Floats) -> dict[str, object]:
+def predictive_values(truth: Bools, answer: Bools, patients: Patients) -> dict[str, Figures]:
+    """Return what a positive and a negative answer are worth at prevalences of 1, 5 and 10 %."""
+    if truth.all() or not truth.any():
+        return {}
+    weights = np.concatenate([np.ones((1, len(truth)), np.float32), Row(patients).weights]).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity = weights @ (truth & answer) / (weights @ truth)
+        specificity = weights @ (~truth & ~answer) / (weights @ ~truth)
+        found = {}
+        for prevalence in _PREVALENCES:
+            hits, rest = sensitivity * prevalence, specificity * (1 - prevalence)
+            row = Row(patients)
+            for key, values in (
+                ("ppv", hits / (hits + (1 - prevalence) - rest)),
+                ("npv", rest / (rest + prevalence - hits)),
+            ):
+                row.put(key, values[0], values[1:])
+            found[f"{prevalence:.2f}"] = row.row
+    return found
+
+
+def calibration(truth: Bools, probability: Floats, patients: Patients) -> Figures:
     """Return Brier score, expected calibration error, slope and intercept, and the reliability curve."""
     if truth.all() or not truth.any():
         return {}
+    row = Row(patients)
+    row.calibration(truth, probability)
     clipped = np.clip(probability, 1e-6, 1 - 1e-6)
-    line = LogisticRegression(C=1e9).fit(np.log(clipped / (1 - clipped))[:, None], truth)
+    odds = np.log(clipped / (1 - clipped))
+    line = LogisticRegression(C=1e9).fit(odds[:, None], truth)
+    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    slopes, intercepts = _lines(truth, odds, row.weights, slope, intercept)
+    row.put("slope", slope, slopes)
+    row.put("intercept", intercept, intercepts)
     curve = reliability(truth, probability)
-    error = sum(n * abs(seen - said) for said, seen, n in curve) / len(truth)
-    return {
-        "brier": rounded(float(brier_score_loss(truth, clipped))),
-        "ece": rounded(error),
-        "slope": rounded(float(line.coef_[0, 0])),
-        "intercept": rounded(float(line.intercept_[0])),
-        "reliability": [[rounded(said), rounded(seen), n] for said, seen, n in curve],
-    }
+    row.row["reliability"] = [[rounded(said), rounded(seen), n] for said, seen, n in curve]
+    return row.row
+
+
+def _lines(
+    truth: Bools, odds: Floats, weights: npt.NDArray[np.float32], slope: float, intercept: float
+) -> tuple[Floats, Floats]:
+    """Return slope and intercept of the logistic regression of every resample, by Newton's method."""
+    slopes, intercepts = np.full(len(weights), slope), np.full(len(weights), intercept)
+    short = odds.astype(np.float32)
+    powers = np.stack([np.ones_like(short), short, short**2], axis=1)
+    with np.errstate(all="ignore"):
+        for _ in range(_STEPS):
+            fitted = np.outer(slopes, odds).astype(np.float32) + intercepts.astype(np.float32)[:, None]
+            fitted = 1 / (1 + np.exp(-fitted))
+            up = (weights * (truth - fitted)) @ powers[:, :2]
+            bend = (weights * fitted * (1 - fitted)) @ powers
+            flat = bend[:, 0] * bend[:, 2] - bend[:, 1] ** 2
+            intercepts = intercepts + (bend[:, 2] * up[:, 0] - bend[:, 1] * up[:, 1]) / flat
+            slopes = slopes + (bend[:, 0] * up[:, 1] - bend[:, 1] * up[:, 0]) / flat
+    return slopes, intercepts
+
+
+def class_calibration(codes: npt.NDArray[np.int64], classes: Floats, patients: Patients) -> Figures:
+    """Return how far the probability of the named class lies from how often it is the right one."""
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    if not len(codes):
+        return {}
+    row = Row(patients)
+    count = classes.shape[1]
+    error = multiclass_calibration_error(torch.from_numpy(classes), torch.from_numpy(codes), count, BINS)
+    right, said = classes.argmax(axis=1) == codes, classes.max(axis=1)
+    row.put("ece", float(error), ece_resampled(right, said, row.weights))
+    return row.row
 
 
 def reliability(truth: Bools, probability: Floats) -> list[tuple[float, float, int]]:
     """Return for each tenth of probability that has films: mean said, share seen, films."""
-    which = np.minimum((probability * _BINS).astype(np.int64), _BINS - 1)
+    which = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     found = []
-    for index in range(_BINS):
+    for index in range(BINS):
         mine = which == index
         if mine.any():
             found.append((float(probability[mine].mean()), float(truth[mine].mean()), int(mine.sum())))

@@ -6,18 +6,19 @@ serve the model and the border-only baseline, so that both are judged alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from triage.domain.finding import CLASSES
-from triage.learn.answers import Answers
+from triage.domain.finding import CLASSES, Outcome
+from triage.learn.answers import Answers, Floats
 from triage.learn.calibrate import SENSITIVITY, threshold_for, threshold_of_f1
 from triage.learn.data import Mask
 from triage.learn.labels import BACTERIAL, CODE_UNLABELLED, CODE_UNSPECIFIED, COVID, NORMAL, TB, VIRAL
-from triage.learn.measures import Row, most_confused, rounded
+from triage.learn.measures import Row, confusion, most_confused, rounded
 
 Figures = dict[str, object]
 Ints = npt.NDArray[np.int64]
@@ -26,6 +27,10 @@ Ints = npt.NDArray[np.int64]
 SEED_MAKE_UP = (1122, 2530, 1345, 288, 394, 5597)
 _SEED = 4
 _FEW = 5
+#: Films from which on the calibration of a part of them says something.
+_CALIBRATION = 100
+#: Normal films from which on a source's specificity counts among those of which the lowest is told.
+_NORMALS = 50
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Judgement:
     val: Answers
     any_disease: float
     gate: float
+    #: The service's rule from the class probabilities of a film to its outcome; none for the border.
+    rule: Callable[[Floats], Outcome] | None = None
 
 
 def kermany_pneumonia(j: Judgement) -> Figures:
@@ -59,6 +66,7 @@ def kermany_bacterial_viral(j: Judgement) -> Figures:
 
 
 _PNEUMONIA = (BACTERIAL, VIRAL)
+_SIX = {name: (index,) for index, name in enumerate(CLASSES)}
 
 
 def three_classes(j: Judgement) -> Figures:
@@ -79,10 +87,7 @@ def six_classes_seed(j: Judgement) -> Figures:
     """Return the six classes in the make-up of the seed: its normals are children only."""
     codes = j.judged.films.codes
     wanted = (codes < len(CLASSES)) & ((codes != NORMAL) | _is(j.judged, "kermany"))
-    chosen = j.judged.take(_made_up(codes, wanted))
-    figures = _grouped(chosen, {name: (index,) for index, name in enumerate(CLASSES)})
-    figures["most_confused"] = most_confused(chosen.films.codes, chosen.classes.argmax(axis=1), CLASSES)
-    return figures
+    return _grouped(j.judged.take(_made_up(codes, wanted)), _SIX)
 
 
 def _made_up(codes: Ints, wanted: Mask) -> Mask:
@@ -99,10 +104,7 @@ def _made_up(codes: Ints, wanted: Mask) -> Mask:
 
 def six_classes_all(j: Judgement) -> Figures:
     """Return the six classes over every film that has one of them."""
-    chosen = j.judged.take(j.judged.films.codes < len(CLASSES))
-    figures = _grouped(chosen, {name: (index,) for index, name in enumerate(CLASSES)})
-    figures["most_confused"] = most_confused(chosen.films.codes, chosen.classes.argmax(axis=1), CLASSES)
-    return figures
+    return _grouped(j.judged.take(j.judged.films.codes < len(CLASSES)), _SIX)
 
 
 def tb_qatar(j: Judgement, *, boxes: bool = True) -> Figures:
@@ -140,29 +142,95 @@ def normal_against_rest(j: Judgement, source: str, view: str = "") -> Figures:
     return row.row
 
 
+def nih(j: Judgement) -> Figures:
+    """Return normal v the rest in the set whose labels were mined from reports.
+
+    Beside it the areas over the films that radiologists read again (`FilmRow.original_label` has their
+    class): by what they called the films, and by the mined labels of the same films.
+    """
+    figures = normal_against_rest(j, "nih_chestxray14")
+    chosen = _source(j.judged, "nih_chestxray14")
+    reread = np.array([_reread(row.original_label) for row in chosen.films.rows])
+    there = chosen.take(reread != "")
+    ill = reread[reread != ""] != "Normal"
+    if len(there.films) < _FEW:
+        return figures
+    for key, truth in (("auroc_reread", ill), ("auroc_same_films_mined", there.films.codes != NORMAL)):
+        row = _row(there)
+        row.area(truth, there.diseased)
+        figures |= {key: row.row["auroc"], f"{key}_ci": row.row.get("auroc_ci"), f"{key}_n": len(ill)}
+    return figures
+
+
+def _reread(original: str) -> str:
+    """Return the class of `... [RSNA id: class]`, or nothing."""
+    found = re.search(r"\[RSNA [^:\]]*: *([^\]]+)\]", original)
+    return found[1].strip() if found else ""
+
+
 def any_disease(j: Judgement) -> Figures:
     """Return any disease v normal over every frontal film, at the one threshold from `val`."""
     chosen = j.judged.take(j.judged.films.frontal)
-    truth = chosen.films.codes != NORMAL
-    row = _row(chosen)
-    row.area(truth, chosen.diseased)
-    row.binary(truth, chosen.diseased >= j.any_disease, ("sensitivity", "specificity"))
-    row.row["threshold"] = rounded(j.any_disease)
-    row.row["per_source"] = {
-        str(source): _any_of_source(chosen.take(chosen.films.sources == source), j.any_disease)
-        for source in np.unique(chosen.films.sources)
+    figures = {**_row(chosen).row, **diseased(chosen, j.any_disease), "threshold": rounded(j.any_disease)}
+    parts = {
+        source: diseased(chosen.take(chosen.films.sources == source), j.any_disease)
+        for source in _names(chosen.films.sources)
     }
+    told = {source: part for source, part in parts.items() if int(str(part["normals"])) >= _NORMALS}
+    if told:
+        worst = min(told, key=lambda source: float(str(told[source]["specificity"])))
+        figures["lowest_specificity"] = told[worst]["specificity"]
+        figures["lowest_specificity_ci"] = told[worst]["specificity_ci"]
+        figures["lowest_specificity_n"] = told[worst]["normals"]
+        figures["lowest_specificity_source"] = worst
+    return figures | {"per_source": parts}
+
+
+def diseased(part: Answers, threshold: float) -> Figures:
+    """Return the any-disease figures of some frontal films, however few: the intervals say what is known."""
+    truth = part.films.codes != NORMAL
+    row = Row(part.films.patients)
+    row.row["normals"] = int((~truth).sum())
+    both = truth.any() and not truth.all()
+    if both:
+        row.area(truth, part.diseased)
+    row.binary(truth, part.diseased >= threshold, ("sensitivity", "specificity"))
+    if both and len(truth) >= _CALIBRATION:
+        row.calibration(truth, part.diseased)
     return row.row
 
 
-def _any_of_source(part: Answers, threshold: float) -> Figures:
+def outcome(j: Judgement) -> Figures:
+    """Return what the service answers to the diseased and to the normal among the frontal films."""
+    if j.rule is None:
+        raise _TooFew
+    chosen = j.judged.take(j.judged.films.frontal)
+    figures = _row(chosen).row
+    said = np.array(
+        [
+            j.rule(classes) if gate >= j.gate else Outcome.NOT_EVALUATED
+            for classes, gate in zip(chosen.classes, chosen.gate, strict=True)
+        ],
+        np.str_,
+    )
+    return {
+        **figures,
+        **_outcomes(chosen, said),
+        "per_source": {
+            source: _outcomes(chosen.take(mine), said[mine])
+            for source in _names(chosen.films.sources)
+            for mine in [chosen.films.sources == source]
+        },
+    }
+
+
+def _outcomes(part: Answers, said: npt.NDArray[np.str_]) -> Figures:
     truth = part.films.codes != NORMAL
-    # few films are no reason to hide a source: its interval says how little is known
-    row = Row(_patients(part))
+    row = Row(part.films.patients)
     row.row["normals"] = int((~truth).sum())
-    if truth.any() and not truth.all():
-        row.area(truth, part.diseased)
-    row.binary(truth, part.diseased >= threshold, ("sensitivity", "specificity"))
+    for name, among in (("diseased", truth), ("normal", ~truth)):
+        for answer in Outcome:
+            row.share(f"{answer}_of_{name}", said == answer, among)
     return row.row
 
 
@@ -174,9 +242,9 @@ def strangers(j: Judgement, sources: Iterable[str]) -> dict[str, Figures]:
     found = {}
     for source in sources:
         chosen = _source(j.judged, source)
-        row = _any_of_source(chosen, j.any_disease)
+        row = diseased(chosen, j.any_disease)
         single = chosen.take(chosen.films.codes < len(CLASSES))
-        recalls = Row(_patients(single))
+        recalls = Row(single.films.patients)
         recalls.answers(
             single.films.codes, single.classes.argmax(axis=1), CLASSES, ("accuracy",), ("recall",)
         )
@@ -213,11 +281,12 @@ ROWS: Mapping[str, Callable[[Judgement], Figures]] = {
     "rsna_2018": lambda j: normal_against_rest(j, "rsna_2018"),
     "rsna_2018_PA": lambda j: normal_against_rest(j, "rsna_2018", "PA"),
     "rsna_2018_AP": lambda j: normal_against_rest(j, "rsna_2018", "AP"),
-    "nih_chestxray14": lambda j: normal_against_rest(j, "nih_chestxray14"),
+    "nih_chestxray14": nih,
     "nih_chestxray14_PA": lambda j: normal_against_rest(j, "nih_chestxray14", "PA"),
     "nih_chestxray14_AP": lambda j: normal_against_rest(j, "nih_chestxray14", "AP"),
     "jsrt_nodule": lambda j: normal_against_rest(j, "jsrt"),
     "any_disease": any_disease,
+    "outcome": outcome,
     "gate": gate,
 }
 
@@ -241,11 +310,11 @@ class _TooFew(Exception):
 def _row(answers: Answers) -> Row:
     if len(answers.films) < _FEW:
         raise _TooFew
-    return Row(_patients(answers))
+    return Row(answers.films.patients)
 
 
-def _patients(answers: Answers) -> npt.NDArray[np.str_]:
-    return answers.films.column(lambda film: f"{film.source}:{film.patient}")
+def _names(values: npt.NDArray[np.str_]) -> list[str]:
+    return [str(value) for value in np.unique(values)]
 
 
 def _need(positive: Mask) -> None:
@@ -275,6 +344,8 @@ def _grouped(answers: Answers, groups: Mapping[str, tuple[int, ...]]) -> Figures
     row = _row(answers)
     summed = np.stack([answers.classes[:, list(members)].sum(axis=1) for members in groups.values()], axis=1)
     truth = np.array([home[int(code)] for code in answers.films.codes], np.int64)
-    wanted = ("accuracy", "balanced_accuracy", "macro_f1")
-    row.answers(truth, summed.argmax(axis=1), names, wanted, ("f1", "recall"))
+    said = summed.argmax(axis=1)
+    row.answers(truth, said, names, ("accuracy", "balanced_accuracy", "macro_f1"), ("f1", "recall"))
+    row.row["confusion"] = {"classes": names, "films": confusion(truth, said, len(names)).tolist()}
+    row.row["most_confused"] = most_confused(truth, said, names)
     return row.row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -40,14 +40,17 @@ def has_dicom(films: Films) -> bool:
     return any(is_dicom(films.root / row.file) for row in films.rows)
 
 
-def serve(model: Model, engine: Infers, films: Films) -> Served:
-    """Return what the service would say of each film, and what it is made from.
+def serve(model: Model, engine: Infers, films: Films, step: Callable[[int], None] = lambda _: None) -> Served:
+    """Return what the service would say of each film, and what it is made from; `step` hears of each film.
 
     Raises:
         DataError: a file can't be read.
     """
     classifier = Classifier(model, cast("Engine", engine))
-    found = [_judge(classifier, films.root / row.file) for row in films.rows]
+    found = []
+    for row in films.rows:
+        found.append(_judge(classifier, films.root / row.file))
+        step(1)
     reasons = Counter(one.assessment.reason.value for one in found if one.assessment.reason is not None)
     classes = np.full((len(films), len(CLASSES)), np.nan)
     known = np.array([one.prepared is not None for one in found], np.bool_)

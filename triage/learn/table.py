@@ -1,13 +1,31 @@
-"""The rows of an evaluation as text: for people, and for the card."""
+"""An evaluation as sections, each a table: as text, as Markdown for the card, as HTML by the report.
+
+What stands in a section is taken from the JSON document alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from triage.learn import bars
+
 Document = Mapping[str, Any]
-#: Keys of a row that are no figures of their own.
-_NO_FIGURES = frozenset({"n", "normals", "threshold", "per_source", "most_confused"})
+Rows = Mapping[str, Mapping[str, Any]]
+#: Figures of which three digits would say nothing.
+_FINE = frozenset({"ppv", "npv"})
+_TITLES = {"source": "source", "view": "view", "age": "age band", "sex": "sex"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its title, and a sentence about it."""
+
+    title: str
+    heads: tuple[str, ...]
+    lines: Sequence[Sequence[str]]
+    note: str = ""
 
 
 def row_keys(document: Document) -> list[str]:
@@ -16,51 +34,127 @@ def row_keys(document: Document) -> list[str]:
 
 
 def cells(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and interval of each figure of a row."""
+    """Yield name, value and interval of each figure of a row; `<figure>_n` says that it is of fewer films."""
     for name, value in row.items():
-        if name in _NO_FIGURES or name.endswith("_ci"):
+        if name == "threshold" or not (value is None or isinstance(value, float)) or name.endswith("_ci"):
             continue
+        digits = 4 if name in _FINE else 3
         interval = row.get(f"{name}_ci")
-        shown = f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else ""
-        yield name, "–" if value is None else f"{value:.3f}", shown
+        span = f"{interval[0]:.{digits}f}–{interval[1]:.{digits}f}" if interval else ""
+        films = f" ({row[f'{name}_n']} films)" if f"{name}_n" in row else ""
+        yield name + films, "–" if value is None else f"{value:.{digits}f}", span
+
+
+def sections(document: Document) -> Iterator[Section]:
+    """Yield every section that an evaluation has something for."""
+    yield _figures(document)
+    any_disease, quality = document.get("any_disease", {}), document.get("quality", {})
+    groups = {**document.get("groups", {}), "source": any_disease.get("per_source", {})}
+    outcomes = document.get("outcome", {}).get("per_source", {})
+    found = [
+        _wide("What the service answers, by source", "source", outcomes),
+        *(_wide(f"Any disease by {title}", title, groups.get(key, {})) for key, title in _TITLES.items()),
+        _wide("Every class against the others", "class", quality.get("per_class", {})),
+        _confused(document),
+        _wide("Any disease at fixed points", "level", quality.get("trade_offs", {})),
+        _wide("What an answer is worth", "prevalence", quality.get("predictive_values", {})),
+        _wide("Calibration", "of", quality.get("calibration", {})),
+        _wide("Sources that were never seen", "never seen", document.get("left_out", {})),
+        _not_evaluated(document.get("not_evaluated", {})),
+        *_audit(document.get("audit", {})),
+        _bars(document),
+    ]
+    yield from (section for section in found if section.lines)
+
+
+def _figures(document: Document) -> Section:
+    border = document.get("border", {})
+    lines = []
+    for key in row_keys(document):
+        row = document[key]
+        alone = dict(_values(border.get(key, {})))
+        for number, (name, value, interval) in enumerate(cells(row)):
+            head = (key, str(row["n"])) if number == 0 else ("", "")
+            lines.append((*head, name, value, interval, alone.get(name, "")))
+    note = (
+        "Intervals are 95 %, by resampling patients. Thresholds come from val. Border alone is what the "
+        "outer tenth of the film tells, with no lung in it."
+    )
+    few = "Too few films for any row; a row needs five."
+    heads = ("row", "films", "figure", "value", "95 % interval", "border alone")
+    return Section("Figures", heads, lines, note if lines else few)
+
+
+def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    return ((name, value) for name, value, _ in cells(row) if value != "–")
+
+
+def _wide(title: str, first: str, rows: Rows) -> Section:
+    """Return rows with the same figures as a table, a column a figure."""
+    shown = {label: {name: (value, span) for name, value, span in cells(row)} for label, row in rows.items()}
+    names = list(dict.fromkeys(name for figures in shown.values() for name in figures))
+    normals = any("normals" in row for row in rows.values())
+    lines = []
+    for label, row in rows.items():
+        counts = [str(row["n"]), *([str(row.get("normals", ""))] if normals else [])]
+        told = [shown[label].get(name, ("", "")) for name in names]
+        lines.append([label, *counts, *(f"{value} ({span})" if span else value for value, span in told)])
+    heads = (first, "films", *(["normal"] if normals else []), *(name.replace("_", " ") for name in names))
+    return Section(title, heads, lines)
+
+
+def _confused(document: Document) -> Section:
+    lines = [
+        (key if number == 0 else "", is_, said, str(films))
+        for key in row_keys(document)
+        for number, (is_, said, films) in enumerate(document[key].get("most_confused", ()))
+    ]
+    return Section("Most confused", ("row", "is", "called", "films"), lines)
+
+
+def _not_evaluated(counts: Mapping[str, int]) -> Section:
+    return Section("Not evaluated", ("reason", "films"), [(name, str(n)) for name, n in counts.items()])
+
+
+def _audit(audit: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield what the audit found, if one was made."""
+    inverted = {"the film as its negative": audit["inverted"]} if "inverted" in audit else {}
+    found = {
+        "Shortcuts": audit.get("shortcuts", {}),
+        "Robustness": {**audit.get("robustness", {}), **inverted},
+    }
+    for title, changes in found.items():
+        lines = [(name, "; ".join(_told(figures))) for name, figures in changes.items()]
+        yield Section(title, ("change", "what it does"), lines)
+
+
+def _told(figures: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in figures.items():
+        shown = ", ".join(value) if isinstance(value, list) else str(value)
+        yield f"{name.replace('_', ' ')} {shown}"
+
+
+def _bars(document: Document) -> Section:
+    heads = ("row", "figure", "this model", "plain baseline", "bar", "")
+    title = "Against a plain baseline and the bars"
+    return Section(title, heads, list(bars.lines(document)), bars.summary(document))
 
 
 def table(document: Document) -> str:
-    """Return every row with its interval and what the border alone gives, a figure a line."""
-    border = document.get("border", {})
-    lines = [f"{'row':24} {'n':>5}  {'figure':24} {'value':>6}  {'95 % interval':13}  border alone"]
-    for key in row_keys(document):
-        row = document[key]
-        alone = border.get(key, {})
-        for number, (name, value, interval) in enumerate(cells(row)):
-            head = f"{key:24} {row['n']:>5}" if number == 0 else " " * 30
-            other = alone.get(name)
-            shown = f"{other:.3f}" if isinstance(other, float) else ""
-            lines.append(f"{head}  {name:24} {value:>6}  {interval:13}  {shown}".rstrip())
-    for source, row in document.get("any_disease", {}).get("per_source", {}).items():
-        figures = ", ".join(f"{name} {value} ({interval})" for name, value, interval in cells(row))
-        lines.append(f"any_disease, {source}: {row['n']} films, {row['normals']} normal; {figures}")
-    for source, row in document.get("left_out", {}).items():
-        figures = ", ".join(
-            f"{name} {value} ({interval})" for name, value, interval in cells(row) if interval
-        )
-        lines.append(f"never seen, {source}: {row['n']} films, {row['normals']} normal; {figures}")
-    for reason, count in document.get("not_evaluated", {}).items():
-        lines.append(f"not evaluated, {reason}: {count} films")
-    if len(lines) == 1:
-        lines.append("Too few films for any row; a row needs five.")
-    return "\n".join(lines)
+    """Return an evaluation as text with aligned columns."""
+    return "\n\n".join(_text(section) for section in sections(document))
 
 
-def markdown(document: Document) -> str:
-    """Return the rows as a Markdown table with intervals and the border's figures."""
-    border = document.get("border", {})
-    lines = ["| row | films | figure | value | 95 % interval | border alone |", "|---|---|---|---|---|---|"]
-    for key in row_keys(document):
-        row = document[key]
-        for number, (name, value, interval) in enumerate(cells(row)):
-            other = border.get(key, {}).get(name)
-            shown = f"{other:.3f}" if isinstance(other, float) else ""
-            head = f"`{key}` | {row['n']}" if number == 0 else " |"
-            lines.append(f"| {head} | {name} | {value} | {interval} | {shown} |")
-    return "\n".join(lines)
+def _text(section: Section) -> str:
+    rows = [section.heads, *section.lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(section.heads))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    body = [line.rstrip() for line in lines] if section.lines else []
+    return "\n".join([section.title.upper(), *filter(None, [section.note]), *body])
+
+
+def markdown(section: Section) -> str:
+    """Return a section as Markdown."""
+    rows: Iterable[Sequence[str]] = [section.heads, ["---"] * len(section.heads), *section.lines]
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join([f"### {section.title}", "", *([section.note, ""] if section.note else []), *lines, ""])

@@ -57,7 +57,7 @@ def test_a_packaged_model_loads_judges_and_verifies(make_set, weights, tmp_path)
     assert figures["border"]["any_disease"]["n"] == figures["any_disease"]["n"]
     card = (target / "MODEL_CARD.md").read_text()
     assert "Not a medical device" in card
-    assert f"| `gate` | {figures['gate']['n']} |" in card
+    assert f"| gate | {figures['gate']['n']} |" in card
     checks = verify(model, "torch", data, cache=cache)
     assert [check.sentence for check in checks if not check.holds] == []
     (target / "figures.json").write_text(json.dumps({**figures, "gate": {"n": 32, "auroc": 0.123}}))

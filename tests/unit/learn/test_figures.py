@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.models import described
+from triage.assess.classifier import answer_of
+from triage.assess.registry import Thresholds
 from triage.assess.scale import Scale
-from triage.domain.finding import CLASSES
+from triage.domain.finding import CLASSES, Finding
 from triage.learn.answers import Answers
 from triage.learn.calibrate import shift_of
 from triage.learn.data import FilmRow, Films
 from triage.learn.groups import age_band, by_group
 from triage.learn.labels import LABELS
-from triage.learn.quality import calibration_figures, prevalence_figures, trade_offs
+from triage.learn.quality import calibration, class_calibration, predictive_values, trade_offs
 from triage.learn.rows import SEED_MAKE_UP, Judgement, rows, six_classes_seed
+from triage.learn.table import cells
 
 
 def film(label: str, number: int, source: str = "kermany", **more: object) -> FilmRow:
@@ -49,7 +54,11 @@ def everything() -> Answers:
 
 
 def judged(made: Answers) -> Judgement:
-    return Judgement(made, made, any_disease=0.5, gate=0.5)
+    return Judgement(made, made, any_disease=0.5, gate=0.5, rule=lambda one: answer_of(described(32), one)[0])
+
+
+def alone(count: int) -> np.ndarray:
+    return np.array([f"p{number}" for number in range(count)])
 
 
 def test_right_answers_give_whole_rows(everything):
@@ -96,6 +105,9 @@ def test_a_wrong_answer_is_counted_where_it_belongs(everything):
     assert found["any_disease"]["per_source"]["covid_radiography"]["sensitivity"] == 0.875
     assert found["kermany_bacterial_viral"]["accuracy"] == 1.0
     assert found["six_classes_all"]["most_confused"] == [["covid19", "normal", 1]]
+    counted = found["six_classes_all"]["confusion"]
+    films = dict(zip(counted["classes"], counted["films"], strict=True))
+    assert (films["covid19"][0], films["covid19"][3]) == (1, 7)
 
 
 def test_rows_without_films_or_without_a_threshold_are_left_out(everything):
@@ -129,32 +141,115 @@ def test_groups_have_at_least_twenty_films(everything):
     assert "covid_radiography" not in found["source"]
 
 
+def test_a_patient_of_two_sources_is_one_patient():
+    films = [film("normal" if number < 20 else "other", number, "north") for number in range(40)]
+    twice = films + [replace(row, file=f"again-{row.file}", source="south") for row in films]
+    said = answers(twice)
+    said.classes[:] = np.random.default_rng(0).dirichlet(np.ones(6), 40)[np.r_[:40, :40]]
+    once = rows(judged(said.take(said.films.sources == "north")))["any_disease"]
+    both = rows(judged(said))["any_disease"]
+    assert (once["n"], both["n"]) == (40, 80)
+    # every film a second time from another source is no news, so no interval may become narrower
+    for key in ("auroc_ci", "auprc_ci", "sensitivity_ci", "specificity_ci"):
+        assert both[key] == once[key]
+
+
+def test_what_the_service_answers_is_counted_by_its_own_rule(everything):
+    tb = np.flatnonzero(everything.films.codes == LABELS.index("tuberculosis"))
+    grey, present, missed, stopped = tb[:4]
+    everything.classes[grey] = [0.75, 0, 0, 0, 0.15, 0.1]
+    # below the threshold of any disease, and yet positive by a finding in its own right
+    limits = Thresholds(0.05, 0.3)
+    model = replace(described(32), any_disease=Thresholds(0.2, 0.5), findings=dict.fromkeys(Finding, limits))
+    everything.classes[present] = [0.6, 0, 0, 0, 0.4, 0]
+    everything.classes[missed] = [0.98, 0, 0, 0, 0.02, 0]
+    everything.gate[stopped] = 0.1
+    found = rows(replace(judged(everything), rule=lambda one: answer_of(model, one)[0]))["outcome"][
+        "per_source"
+    ]
+    row = found["tb_qatar"]
+    assert row["positive_of_diseased"] == pytest.approx(9 / 12, abs=1e-4)
+    for answer in ("undetermined", "negative", "not_evaluated"):
+        assert row[f"{answer}_of_diseased"] == pytest.approx(1 / 12, abs=1e-4)
+    low, high = row["positive_of_diseased_ci"]
+    assert low < 0.75 < high
+    assert "positive_of_normal" not in found["nih_chestxray14"]
+
+
+def test_the_lowest_specificity_is_that_of_a_source_with_enough_normals():
+    films = [film("normal", number, source) for source in ("a", "b") for number in range(60)]
+    films += [film("normal", number, "few") for number in range(49)] + [film("other", 1, "a")]
+    said = answers(films)
+    said.classes[60:75] = said.classes[-1]
+    said.classes[120:169] = said.classes[-1]
+    found = rows(judged(said))["any_disease"]
+    assert (found["lowest_specificity"], found["lowest_specificity_source"]) == (0.75, "b")
+    assert found["per_source"]["few"]["specificity"] == 0
+    assert found["lowest_specificity_n"] == 60
+
+
+def test_films_that_were_read_again_are_judged_by_that_too():
+    mined = "Cardiomegaly|Effusion [RSNA f860705c-9008: %s]"
+    films = [
+        film("other" if number % 2 else "normal", number, "nih_chestxray14", original_label=mined % said)
+        for number, said in enumerate(
+            ["Normal", "Normal", "No Lung Opacity / Not Normal", "Lung Opacity"] * 3
+        )
+    ]
+    films += [film("other", 50 + number, "nih_chestxray14", original_label="Effusion") for number in range(8)]
+    row = rows(judged(answers(films)))["nih_chestxray14"]
+    assert (row["n"], row["auroc_reread_n"]) == (20, 12)
+    assert (row["auroc"], row["auroc_same_films_mined"], row["auroc_reread"]) == (1.0, 1.0, 0.5)
+    shown = [name for name, _, _ in cells(row)]
+    assert "auroc_reread (12 films)" in shown
+
+
+def test_large_groups_tell_their_calibration(everything):
+    films = [film(label, n, "kermany", sex="M") for label in ("normal", "other") for n in range(60)]
+    found = by_group(judged(answers([*everything.films.rows, *films])))
+    assert found["sex"]["M"]["brier"] == pytest.approx((0.1**2 + 0.02**2) / 2, abs=1e-4)
+    assert found["sex"]["M"]["ece"] == pytest.approx((0.1 + 0.02) / 2, abs=1e-4)
+    assert found["sex"]["M"]["auprc"] == 1.0
+    assert "brier" not in found["sex"]["F"]
+
+
 def test_predictive_values_follow_prevalence():
     truth = np.repeat([True, False], 100)
     answer = np.r_[np.arange(100) < 90, np.arange(100) < 20]
-    found = prevalence_figures(truth, answer)
+    found = predictive_values(truth, answer, alone(200))
     assert found["0.10"]["ppv"] == pytest.approx(0.9 * 0.1 / (0.9 * 0.1 + 0.2 * 0.9), abs=1e-4)
     assert found["0.01"]["npv"] > found["0.10"]["npv"]
+    low, high = found["0.10"]["ppv_ci"]
+    assert low < found["0.10"]["ppv"] < high
 
 
 def test_trade_offs_are_the_best_that_the_curve_offers():
     truth = np.repeat([False, True], 10)
     score = np.r_[np.linspace(0, 0.9, 10), np.linspace(0.45, 1.35, 10)]
-    found = trade_offs(truth, score)
-    assert found["sensitivity_at_specificity"]["0.90"] == 0.6
-    assert found["specificity_at_sensitivity"]["0.99"] == 0.5
+    found = trade_offs(truth, score, alone(20))
+    assert found["0.90"]["sensitivity_at_specificity"] == 0.6
+    assert found["0.99"]["specificity_at_sensitivity"] == 0.5
+    low, high = found["0.90"]["sensitivity_at_specificity_ci"]
+    assert low < 0.6 < high
 
 
 def test_calibration_tells_a_calibrated_answer_from_an_overconfident_one():
     rng = np.random.default_rng(0)
-    said = rng.uniform(0.02, 0.98, 6000)
-    truth = rng.random(6000) < said
-    good = calibration_figures(truth, said)
+    said = rng.uniform(0.02, 0.98, 3000)
+    truth = rng.random(3000) < said
+    good = calibration(truth, said, alone(3000))
     odds = np.log(said / (1 - said)) * 3
-    bold = calibration_figures(truth, 1 / (1 + np.exp(-odds)))
-    assert good["ece"] < 0.03 < bold["ece"]
-    assert good["slope"] == pytest.approx(1, abs=0.1)
-    assert bold["slope"] == pytest.approx(1 / 3, abs=0.05)
+    bold = calibration(truth, 1 / (1 + np.exp(-odds)), alone(3000))
+    assert good["ece"] < 0.05 < bold["ece"]
+    for row, slope in ((good, 1), (bold, 1 / 3)):
+        low, high = row["slope_ci"]
+        assert low < slope < high < low + 0.25
+
+
+def test_a_named_class_that_is_right_half_as_often_as_it_says_is_off_by_half():
+    codes = np.arange(400) % 2
+    classes = np.tile([0.9, 0.1, 0, 0, 0, 0], (400, 1))
+    assert class_calibration(codes, classes, alone(400))["ece"] == pytest.approx(0.4, abs=1e-3)
 
 
 def test_the_shift_lifts_what_is_named_too_seldom_and_leaves_any_disease_alone():

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    binary_sensitivity_at_specificity,
+    binary_specificity_at_sensitivity,
+)
 
 from triage.learn.measures import (
     Resamples,
     Row,
-    auroc_resampled,
     confusion,
     confusion_resampled,
+    ece_resampled,
     interval,
     most_confused,
+    ranking,
     rates,
 )
+from triage.learn.quality import _lines
 
 
 @pytest.fixture
@@ -34,13 +43,36 @@ def test_a_patient_is_drawn_with_all_films_or_none(films):
         assert (np.ptp(weights[:, patients == patient], axis=1) == 0).all()
 
 
-def test_resampled_areas_are_those_of_the_repeated_films(films):
+def test_resampled_figures_are_those_of_the_repeated_films(films):
     truth, score, patients = films
+    score = (score + 0.01) / 1.4
     weights = Resamples(patients, 8).weights
-    found = auroc_resampled(truth, score, weights)
-    for weight, area in zip(weights.astype(int), found, strict=True):
+    found = ranking(truth, score, weights)
+    odds = np.log(score / (1 - score))
+    slopes, intercepts = _lines(truth, odds, weights, 1.0, 0.0)
+    told = zip(
+        found.auroc(), found.auprc(), ece_resampled(truth, score, weights), slopes, intercepts, strict=True
+    )
+    for weight, (roc, precision, error, slope, intercept) in zip(weights.astype(int), told, strict=True):
         rows = np.repeat(np.arange(len(truth)), weight)
-        assert area == pytest.approx(roc_auc_score(truth[rows], score[rows]))
+        assert roc == pytest.approx(roc_auc_score(truth[rows], score[rows]))
+        assert precision == pytest.approx(average_precision_score(truth[rows], score[rows]))
+        said, seen = torch.from_numpy(score[rows]), torch.from_numpy(truth[rows].astype(int))
+        assert error == pytest.approx(float(binary_calibration_error(said, seen, n_bins=10)), abs=1e-6)
+        line = LogisticRegression(C=1e9, tol=1e-8).fit(odds[rows, None], truth[rows])
+        assert slope == pytest.approx(line.coef_[0, 0], abs=1e-3)
+        assert intercept == pytest.approx(line.intercept_[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("level", [0.33, 0.8, 0.97])
+def test_fixed_points_are_torchmetrics(films, level):
+    truth, score, _ = films
+    found = ranking(truth, score, np.ones((1, len(truth)), np.float32))
+    said, seen = torch.from_numpy(score / 2), torch.from_numpy(truth.astype(int))
+    sensitivity, _ = binary_sensitivity_at_specificity(said, seen, level)
+    specificity, _ = binary_specificity_at_sensitivity(said, seen, level)
+    assert found.sensitivity_at(level)[0] == pytest.approx(float(sensitivity))
+    assert found.specificity_at(level)[0] == pytest.approx(float(specificity))
 
 
 def test_rates_are_scikit_learns():
@@ -63,10 +95,11 @@ def test_a_row_shows_each_rate_with_its_interval(films):
     truth, score, patients = films
     row = Row(patients)
     row.area(truth, score)
+    row.calibration(truth, score / 1.3)
     row.binary(truth, score > 0.6, ("sensitivity", "precision"))
-    for key in ("auroc", "sensitivity", "precision"):
+    for key in ("auroc", "auprc", "brier", "ece", "sensitivity", "precision"):
         low, high = row.row[f"{key}_ci"]
-        assert low < row.row[key] < high
+        assert low < row.row[key] < high, key
     assert row.row["n"] == 120
 
 
