@@ -102,11 +102,17 @@ def test_what_readers_confirmed_is_judged_from_the_spool(sample_films, tmp_path:
         "--engine",
         "torch",
         "--json",
+        "--pictures",
+        tmp_path / "pictures",
     ]
     code, out, err = _said("evaluate", *arguments, capsys=capsys)
     assert code == 0, err
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} >= {"roc.png", "worst.png"}
     document = json.loads(out)
     assert document["any_disease"]["n"] == 7
+    row = document["outcome"]
+    assert row["n"] == 7
+    assert sum(row.get(f"{said}_of_normal", 0) for said in ("positive", "undetermined", "negative")) == 1
     assert document["any_disease"]["per_source"]["feedback"]["normals"] == sum(
         not f.diseased for f in frontal
     )

@@ -30,6 +30,15 @@ class _Choice:
     runs: list[Path]
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is made beyond the figures."""
+
+    audit: bool
+    report: Path | None
+    pictures: Path | None
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("evaluate")(evaluate)
@@ -65,6 +74,12 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option("--report", help="Also write the figures and curves to this HTML file.")
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures", help="Also write curves, confusion and worst films to this folder, as PNG."
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option("--cache", help="Where decoded films are kept; else ~/.cache/triage/films."),
@@ -80,9 +95,13 @@ def evaluate(
         _Choice(model, version, models, engine, run or []), data, labels, cache
     ):
         number = f"-{len(documents) + 1}" if documents else ""
-        page = report.with_stem(report.stem + number) if report else None
+        wanted = _Wanted(
+            audit=audit,
+            report=report.with_stem(report.stem + number) if report else None,
+            pictures=pictures.with_name(pictures.name + number) if pictures else None,
+        )
         asked = {"split": split, "cache": cache, "border": border, "labels": labels}
-        documents.append(_judge(found, opened, made, data, asked, audit=audit, report=page))
+        documents.append(_judge(found, opened, made, data, asked, wanted))
         if not as_json:
             from triage.learn.table import table
 
@@ -121,25 +140,28 @@ def _judge(
     run: Candidate | None,
     data: Path,
     asked: dict[str, Any],
-    *,
-    audit: bool,
-    report: Path | None,
+    wanted: _Wanted,
 ) -> dict[str, Any]:
     """Return all figures as one document, after writing what is asked for."""
     from triage.learn.evaluate import evaluate as judge
 
     left_out = run.recipe.leave_out if run else ()
     made = judge(model, engine, data, **asked, left_out=left_out, say=_say)
-    if audit:
-        from triage.learn.audit import audit as look
+    if wanted.audit:
+        from triage.learn.audit import audit
 
         _say("auditing")
-        made.document["audit"] = look(model, engine, made.films, made.pictures, asked["split"])
-    if report is not None:
+        made.document["audit"] = audit(model, engine, made)
+    if wanted.report is not None:
         from triage.learn.report import write_report
 
-        write_report(made, report)
-        _say(f"The report is {report}.")
+        write_report(made, wanted.report)
+        _say(f"The report is {wanted.report}.")
+    if wanted.pictures is not None:
+        from triage.learn.report import write_pictures
+
+        write_pictures(made, wanted.pictures)
+        _say(f"The pictures are in {wanted.pictures}.")
     if run is not None:
         from triage.learn.candidate import keep
 

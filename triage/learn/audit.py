@@ -1,7 +1,7 @@
 """What moves the answers and should not: pasted boxes, covered letters, blanked lungs, windows, codecs.
 
 Every change is made to the grey picture before the preparation, on the same films, and compared with the
-answers to the films as they are.
+answers to the films as they are. Only films that were judged are looked at.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
 from triage.learn.cache import Pictures
 from triage.learn.changes import reread
 from triage.learn.data import Films, Mask
+from triage.learn.evaluate import Evaluation
 from triage.learn.labels import NORMAL, TB
 from triage.learn.measures import auroc, rounded
 
@@ -107,23 +108,28 @@ class _Judge:
     pictures: Pictures
 
     def __call__(self, rows: npt.NDArray[np.int64], change: Callable[[Picture], Picture]) -> Answers:
-        changed = np.stack([change(np.asarray(self.pictures[row])) for row in rows])
+        changed = np.array([change(np.asarray(self.pictures[row])) for row in rows], np.uint8)
         values = logits(self.engine, changed, np.arange(len(rows)), self.model.size)
         return answers_of(self.films.take(rows), values, self.model.scale)
 
 
-def audit(model: Model, engine: Infers, films: Films, pictures: Pictures, split: str = "test") -> Figures:
-    """Return what each change does, on at most `FILMS` frontal films of a split."""
-    judge = _Judge(model, engine, films, pictures)
-    rows = _some(np.flatnonzero((films.splits == split) & films.frontal))
+def audit(model: Model, engine: Infers, made: Evaluation) -> Figures:
+    """Return what each change does, on at most `FILMS` of the frontal films of an evaluation.
+
+    What is asked of tuberculosis films is asked of all that there are.
+    """
+    judge = _Judge(model, engine, made.films, made.pictures)
+    judged = made.judgement.judged.films
+    rows = _some(made.indices[judged.frontal])
     plain = judge(rows, lambda picture: picture)
-    normal, tb = plain.films.codes == NORMAL, plain.films.codes == TB
+    normal = plain.films.codes == NORMAL
+    tb = made.indices[judged.codes == TB]
     return {
         "films": len(rows),
         "shortcuts": {
             "white boxes pasted on normal films": _moved(judge, rows[normal], plain.take(normal), _boxed),
             "boxes and letters covered in tuberculosis films": _moved(
-                judge, rows[tb], plain.take(tb), _covered, TB
+                judge, tb, judge(tb, lambda picture: picture), _covered, TB
             ),
             "middle of the film blanked": _blanking(judge, rows, plain),
             "source read from the answers to normal films": source_from_answers(plain.take(normal)),

@@ -111,7 +111,7 @@ def test_a_run_is_judged_on_the_source_that_it_never_saw(
         cli.main()
     assert not ended.value.code
     printed = capsys.readouterr().out
-    assert "never seen, south: " in printed
+    assert "SOURCES THAT WERE NEVER SEEN" in printed
     document = json.loads((folder / "figures-test.json").read_text())
     films = read_films(data)
     strange = (films.sources == "south") & (films.splits == "test") & films.frontal

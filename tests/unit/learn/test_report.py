@@ -1,8 +1,10 @@
-"""The report of an evaluation and the audit of shortcuts, on made-up films."""
+"""The report of an evaluation, its card and the audit of shortcuts, on made-up films."""
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,13 @@ from triage.domain.finding import CLASSES, Finding
 from triage.errors import NotWritten
 from triage.learn import audit as auditing
 from triage.learn.audit import audit
-from triage.learn.bars import MARKS, held_against
-from triage.learn.cache import cache_dir, pictures
+from triage.learn.bars import MARKS
+from triage.learn.card import card
 from triage.learn.data import read_films
 from triage.learn.evaluate import Evaluation, evaluate
-from triage.learn.report import page, write_report
+from triage.learn.labels import TB
+from triage.learn.report import page, write_pictures, write_report
+from triage.learn.table import cells, markdown, sections, table
 
 
 class White:
@@ -68,6 +72,80 @@ def test_the_report_needs_no_other_file_and_shows_each_row(made, tmp_path):
     assert not list((tmp_path / "out").glob(".*part"))
 
 
+def test_whatever_was_measured_stands_in_the_table_the_report_and_the_card(made, model):
+    document = json.loads(json.dumps(made.document))
+    document["audit"] = {"inverted": {"n": 20, "turned_away_by_the_gate": 0.95}}
+    quality = document["quality"]
+    wanted = [
+        document["any_disease"],
+        document["outcome"]["per_source"]["north"],
+        document["groups"]["sex"]["unknown"],
+        quality["per_class"]["tuberculosis"],
+        quality["trade_offs"]["0.95"],
+        quality["predictive_values"]["0.05"],
+        quality["calibration"]["any_disease"],
+        quality["calibration"]["six_classes"],
+    ]
+    told = [(name.split("_")[0], value, span) for row in wanted for name, value, span in cells(row)]
+    names = {name for name, _, _ in told}
+    assert names >= {"auroc", "auprc", "brier", "ece", "slope", "ppv", "npv", "positive", "undetermined"}
+    made.document["audit"] = document["audit"]
+    pages = {
+        "table": table(document),
+        "report": page(made),
+        "card": card(model, document, made.films),
+    }
+    for kind, text in pages.items():
+        for name, value, span in told:
+            assert name in text, kind
+            assert value in text, kind
+            assert span in text, kind
+        assert re.search("most confused", text, re.IGNORECASE), kind
+        assert "turned away by the gate 0.95" in text, kind
+
+
+def test_a_terminal_sees_how_far_the_judging_is(make_set, model, tmp_path, monkeypatch, capsys):
+    data = make_set()
+    evaluate(model, White(), data, cache=tmp_path / "cache", border=False)
+    assert "judging" not in capsys.readouterr().err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    evaluate(model, White(), data, cache=tmp_path / "cache", border=False)
+    said = capsys.readouterr()
+    films = (read_films(data).splits == "test").sum()
+    assert f"{films}/{films}" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.err)
+    assert not said.out
+
+
+def test_every_area_and_every_calibration_has_an_interval(made):
+    quality = made.document["quality"]
+    for row in [
+        made.document["any_disease"],
+        *quality["per_class"].values(),
+        *quality["calibration"].values(),
+    ]:
+        for key in {"auroc", "auprc", "brier", "ece", "slope"} & row.keys():
+            low, high = row[f"{key}_ci"]
+            assert low <= high
+    assert made.document["six_classes_all"]["confusion"]["classes"] == list(CLASSES)
+
+
+def test_the_pictures_are_files_too(made, tmp_path):
+    write_pictures(made, tmp_path / "out")
+    found = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in found] == ["confusion.png", "reliability.png", "roc.png", "worst.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in found)
+
+
+def test_a_card_says_of_films_and_weights_only_what_lies_beside_the_model(made, model):
+    model = replace(model, folder=model.folder / "chest" / "9")
+    text = card(model, made.document, made.films)
+    for ours in ("kermany", "children", "White boxes", "370,000", "plain baseline", "bars", "non-commercial"):
+        assert ours not in text
+    model.folder.mkdir(parents=True)
+    (model.folder.parent / "NOTES.md").write_text("## What deceives it\nThe porter's shoes.\n")
+    assert "The porter's shoes." in card(model, made.document, made.films)
+
+
 def test_what_was_asked_for_beyond_the_rows_is_shown(make_set, model, tmp_path):
     made = evaluate(
         model,
@@ -94,15 +172,41 @@ def test_a_report_that_cannot_be_written_is_a_sentence(made, tmp_path):
         write_report(made, tmp_path / "file" / "report.html")
 
 
-def test_the_audit_finds_a_network_that_reads_white_boxes(make_set, model, tmp_path):
-    films = read_films(make_set(each=10))
-    found = audit(model, White(), films, pictures(films, cache_dir(tmp_path / "cache")))
+def test_the_audit_finds_a_network_that_reads_white_boxes(made, model):
+    found = audit(model, White(), made)
     boxes = found["shortcuts"]["white boxes pasted on normal films"]
     assert boxes["mean_after"] > boxes["mean_before"] + 0.1
     gamma = found["robustness"]["gamma 1.6"]
     # only the order of the grey values counts, so a monotone change is (nearly) no change
     assert gamma["mean_change"] < 0.02
     assert found["robustness"]["turned by 5 degrees"]["n"] == found["films"]
+
+
+def test_the_audit_looks_at_judged_films_only_and_at_all_of_tuberculosis(made, model, monkeypatch):
+    """As over DICOM, where the pictures of films that the service refused are black."""
+    judged = made.judgement.judged
+    kept = np.arange(len(judged.films)) % 2 == 0
+    black = made.pictures.copy()
+    black[made.indices[~kept]] = 0
+    seen = []
+
+    class Watching(White):
+        def infer(self, batch):
+            seen.extend(batch.std(axis=(1, 2, 3)))
+            return super().infer(batch)
+
+    half = replace(
+        made,
+        judgement=replace(made.judgement, judged=judged.take(kept)),
+        indices=made.indices[kept],
+        pictures=black,
+    )
+    monkeypatch.setattr(auditing, "FILMS", 6)
+    found = audit(model, Watching(), half)
+    assert found["films"] == 6
+    tb = found["shortcuts"]["boxes and letters covered in tuberculosis films"]
+    assert tb["n"] == ((judged.films.codes == TB) & kept).sum() > 0
+    assert min(seen) > 0
 
 
 def test_what_covers_letters_leaves_no_white():
@@ -113,7 +217,12 @@ def test_what_covers_letters_leaves_no_white():
 
 def test_a_figure_below_its_bar_says_by_how_much():
     mark = next(mark for mark in MARKS if mark.row == "any_disease" and mark.figure == "auroc")
-    lines = "\n".join(held_against({"any_disease": {"n": 10, "auroc": 0.9}}))
-    assert f"missed by {mark.bar - 0.9:.3f}" in lines
-    assert "1 of 1 bars are missed" in lines
-    assert "missed" not in "\n".join(held_against({"any_disease": {"n": 10, "auroc": 0.99}}))
+    sources = ("kermany", "nih_chestxray14", "rsna_2018", "jsrt", "tb_qatar", "covid_radiography")
+
+    def told(auroc: float) -> str:
+        row = {"n": 10, "auroc": auroc, "per_source": {source: {"n": 2} for source in sources}}
+        return "\n".join(markdown(section) for section in sections({"any_disease": row}))
+
+    assert f"missed by {mark.bar - 0.9:.3f}" in told(0.9)
+    assert "1 of 1 bars are missed" in told(0.9)
+    assert "missed by" not in told(0.99)
