@@ -209,6 +209,18 @@ class Life(RuleBasedStateMachine):
             policy = policies.active(session)
             assert not entries.rerank(session, study, policy, self.now, verb="image", cause="sent again")
 
+    @precondition(lambda self: self.count)
+    @rule(number=numbers)
+    def film_comes_late(self, number):
+        self.tick()
+        uid = self.pick(number)
+        before = self._state(uid)
+        if before in ("read", "claimed"):
+            with self.db.write() as session:
+                study, policy = studies.by_uid(session, uid), policies.active(session)
+                entries.show_new_film(session, study, policy, self.now, actor="receive")
+            assert self._state(uid) == {"read": "waiting"}.get(before, before)
+
     @rule(policy=st.sampled_from(POLICIES), back=st.booleans())
     def policy_changes(self, policy, back):
         self.tick()

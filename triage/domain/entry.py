@@ -27,6 +27,8 @@ class EntryStep(StrEnum):
     WITHDRAW = "withdraw"
     #: A withdrawn study has new images or a new order.
     RESTORE = "restore"
+    #: A film came after the study was read.
+    REOPEN = "reopen"
 
 
 ENTRY = Lifecycle(
@@ -39,5 +41,6 @@ ENTRY = Lifecycle(
         (EntryState.WAITING, EntryStep.WITHDRAW): EntryState.WITHDRAWN,
         (EntryState.CLAIMED, EntryStep.WITHDRAW): EntryState.WITHDRAWN,
         (EntryState.WITHDRAWN, EntryStep.RESTORE): EntryState.WAITING,
+        (EntryState.READ, EntryStep.REOPEN): EntryState.WAITING,
     },
 )

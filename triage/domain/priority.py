@@ -73,6 +73,7 @@ class Inputs:
     evaluation: Evaluation = Evaluation()
     pins: tuple[Pin, ...] = ()
     aged_out: bool = False
+    news: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Standing:
     due: str = "other"
     pins: tuple[Pin, ...] = ()
     aged_out: bool = False
+    #: What the reader must know besides the place, which it doesn't move.
+    news: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)
@@ -132,9 +135,10 @@ class Ranking:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The sentences of the terms that made the place, most weighty first."""
+        """The sentences of the terms that made the place, most weighty first, behind what is new."""
+        news = tuple(term.sentence for term in self.terms if term.name == _NEWS)
         used = [term for term in self.terms if term.used and term.minutes]
-        return tuple(term.sentence for term in sorted(used, key=lambda term: -abs(term.minutes)))
+        return (*news, *(term.sentence for term in sorted(used, key=lambda term: -abs(term.minutes))))
 
 
 def ramp(probability: float, low: float, high: float) -> float:
@@ -145,6 +149,11 @@ def ramp(probability: float, low: float, high: float) -> float:
         return 0.0
     return (probability - low) / (high - low)
 
+
+#: A film came after the study was read, or while a reader has it.
+NEW_AFTER_READ = "new film after it was read"
+NEW_SINCE_CLAIM = "new film since it was claimed"
+_NEWS = "news"
 
 #: Time is kept as whole microseconds, so that terms and key agree exactly.
 _MICROS = 60_000_000
@@ -199,6 +208,7 @@ def standing_of(inputs: Inputs) -> Standing:
         due,
         inputs.pins,
         inputs.aged_out,
+        inputs.news,
     )
 
 
@@ -244,10 +254,12 @@ def _terms(standing: Standing, policy: Policy) -> tuple[Term, ...]:
     if bounded != total:
         sentence = f"kept within 0 and {policy.max_advance:.0f} min"
         terms.append(_term("bound", sentence, bounded - total, used=True))
+    news = [_term(_NEWS, sentence, 0, used=True) for sentence in standing.news]
     if policy.mode is Mode.SHADOW:
         sentence = "shadow mode: listed first-in-first-out"
-        return (*(replace(term, used=False) for term in terms), _term("shadow", sentence, 0, used=True))
-    return tuple(terms)
+        shadow = _term("shadow", sentence, 0, used=True)
+        return (*news, *(replace(term, used=False) for term in terms), shadow)
+    return (*news, *terms)
 
 
 def _term(name: str, sentence: str, micros: int, *, used: bool) -> Term:

@@ -124,22 +124,22 @@ class Recorder:
             entries.place_new(session, kept.study, kept.now, policy, kept.now, "first image")
 
     def _place_again(self, session: Session, kept: _Kept, state: EntryState) -> None:
-        restored = state is EntryState.WITHDRAWN and kept.kind is not Family.OTHER
-        if not restored and not kept.moved:
+        film = kept.kind is not Family.OTHER
+        restored = state is EntryState.WITHDRAWN and film
+        unseen = state in (EntryState.READ, EntryState.CLAIMED) and film
+        if not restored and not unseen and not kept.moved:
             return
         if restored:
             entry = session.get_one(Entry, kept.study.id, populate_existing=True)
             entries.step(session, entry, EntryStep.RESTORE, kept.now, actor="receive", cause="new image")
         session.flush()
-        entries.rerank(
-            session,
-            session.get_one(Study, kept.study.id, populate_existing=True),
-            self._policy(session),
-            kept.now,
-            verb="received",
-            cause="another object",
-            actor="receive",
-        )
+        study = session.get_one(Study, kept.study.id, populate_existing=True)
+        policy = self._policy(session)
+        if unseen:
+            entries.show_new_film(session, study, policy, kept.now, actor="receive")
+        else:
+            cause = "another object"
+            entries.rerank(session, study, policy, kept.now, verb="received", cause=cause, actor="receive")
 
 
 @dataclass(slots=True)

@@ -22,14 +22,26 @@ from sqlalchemy.orm import Session
 
 from triage.domain.entry import ENTRY, EntryState, EntryStep
 from triage.domain.policy import Policy
-from triage.domain.priority import Ground, Inputs, Key, Pin, Ranking, Standing, place, spot, standing_of
+from triage.domain.priority import (
+    NEW_AFTER_READ,
+    NEW_SINCE_CLAIM,
+    Ground,
+    Inputs,
+    Key,
+    Pin,
+    Ranking,
+    Standing,
+    place,
+    spot,
+    standing_of,
+)
 from triage.errors import Conflict
 from triage.store import assessments, orders, studies
 from triage.store.database import announce
 from triage.store.prepared import Insert, Prepared
 from triage.store.studies import Head
 from triage.store.tables import Entry, EntryEvent, FilmAssessmentRow, Study
-from triage.store.types import from_micros, to_micros
+from triage.store.types import from_micros, random_uid, to_micros
 
 _ENTRY = cast("Table", Entry.__table__)
 _CREATE, _RECORD = Insert(_ENTRY), Insert(cast("Table", EntryEvent.__table__))
@@ -38,6 +50,8 @@ _STATE = Prepared(
         _ENTRY.c.study_id == bindparam("which", type_=_ENTRY.c.study_id.type)
     )
 )
+#: What an entry holds of a claim when nobody has it.
+UNCLAIMED: dict[str, Any] = {"claimed_by": None, "claimed_at": None, "claim_seen_at": None}
 #: What an event keeps of the entry as it is after it.
 _KEPT = (
     "study_id",
@@ -71,8 +85,15 @@ def inputs_of(session: Session, study: Study, entry: Entry | None) -> tuple[Inpu
         evaluation=said,
         pins=pins_of(entry) if entry else (),
         aged_out=entry.aged_out if entry else False,
+        news=_news_of(entry) if entry else (),
     )
     return inputs, film
+
+
+def _news_of(entry: Entry | Row[Any]) -> tuple[str, ...]:
+    """Return what a reader must know of an entry; what is new since a claim ends with the claim."""
+    claimed = entry.state is EntryState.CLAIMED
+    return tuple(said for said in entry.standing.get("news", ()) if claimed or said != NEW_SINCE_CLAIM)
 
 
 def columns(inputs: Inputs, film: FilmAssessmentRow | None, policy: Policy) -> dict[str, Any]:
@@ -85,7 +106,11 @@ def columns(inputs: Inputs, film: FilmAssessmentRow | None, policy: Policy) -> d
         "due_at": due_at,
         "urgency": inputs.urgency,
         "advance_micros": advance // timedelta(microseconds=1),
-        "standing": {"due": standing.due, "grounds": [[g.name, g.said, g.share] for g in standing.grounds]},
+        "standing": {
+            "due": standing.due,
+            "grounds": [[g.name, g.said, g.share] for g in standing.grounds],
+            **({"news": list(standing.news)} if standing.news else {}),
+        },
         "answer": _answer(film),
         "policy": policy.version,
     }
@@ -112,7 +137,7 @@ def ranking_of(entry: Entry | Row[Any], policy: Policy) -> Ranking:
 def reasons_of(entry: Entry | Row[Any], policy: Policy) -> list[str]:
     """Return the sentences that made the place, most weighty first, as `ranking_of` has them."""
     counting = [ground for ground in entry.standing.get("grounds", ()) if ground[2]]
-    if not counting and not entry.pins and not entry.aged_out:
+    if not counting and not entry.pins and not entry.aged_out and not entry.standing.get("news"):
         return []
     return list(place(_standing(entry, counting), policy).reasons)
 
@@ -131,6 +156,7 @@ def _standing(entry: Entry | Row[Any], grounds: Iterable[Any]) -> Standing:
         due=entry.standing.get("due", "other"),
         pins=pins_of(entry),
         aged_out=entry.aged_out,
+        news=tuple(entry.standing.get("news", ())),
     )
 
 
@@ -189,6 +215,28 @@ def rerank(
     guarded_update(session, entry, entry.state, wanted)
     record(session, entry, verb, now, cause=cause, actor=actor, model=film.model if film else "")
     return True
+
+
+def show_new_film(session: Session, study: Study, policy: Policy, now: datetime, *, actor: str) -> None:
+    """Bring a film before the readers that came after its study was read, or while a reader has the study.
+
+    A read study waits again in its old place, for anybody; a claimed one stays with its reader, who decides
+    anew, since the revision is another. Both say why.
+    """
+    entry = session.get_one(Entry, study.id, populate_existing=True)
+    said = NEW_AFTER_READ if entry.state is EntryState.READ else NEW_SINCE_CLAIM
+    news = [*(one for one in _news_of(entry) if one != said), said]
+    changes: dict[str, Any] = {"standing": {**entry.standing, "news": news}}
+    if entry.state is EntryState.READ:
+        # For UPS clients the workitem that was completed stays so: this is another one.
+        changes |= {"read_by": None, "read_at": None, "workitem_uid": random_uid(), **UNCLAIMED}
+        changes["transaction_uid"] = ""
+        step(session, entry, EntryStep.REOPEN, now, actor=actor, cause=said, changes=changes)
+        rerank(session, study, policy, now, verb="received", cause="another object", actor=actor)
+        return
+    guarded_update(session, entry, entry.state, changes)
+    if not rerank(session, study, policy, now, verb="received", cause=said, actor=actor):
+        record(session, entry, "received", now, actor=actor, cause=said)
 
 
 def guarded_update(session: Session, entry: Entry, state: EntryState, values: dict[str, Any]) -> None:

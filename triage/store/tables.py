@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -18,7 +17,7 @@ from triage.domain.priority import Urgency
 from triage.domain.result import ResultState
 from triage.domain.study import CompletedBy, StudyState
 from triage.store.base import Base, Id
-from triage.store.types import EnumText
+from triage.store.types import EnumText, random_uid
 
 
 class Installation(Base):
@@ -198,7 +197,7 @@ class Entry(Base):
     due_at: Mapped[datetime]
     urgency: Mapped[Urgency] = mapped_column(EnumText(Urgency), default=Urgency.ROUTINE)
     advance_micros: Mapped[int] = mapped_column(BigInteger, default=0)
-    #: {"due", "grounds": [[name, said, share]]}: what a policy weighs; empty until ranked by this version.
+    #: {"due", "grounds": [[name, said, share]], "news": [said]}; empty until ranked by this version.
     standing: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
     #: What the deciding film said, as the list shows it; empty while nothing was said.
     answer: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
@@ -216,9 +215,7 @@ class Entry(Base):
     read_at: Mapped[datetime | None] = mapped_column(default=None)
     note: Mapped[str] = mapped_column(Text, default="")
     #: SOP Instance UID of the workitem as which UPS clients see the entry (PS3.4 CC).
-    workitem_uid: Mapped[str] = mapped_column(
-        String(64), index=True, default=lambda: f"2.25.{uuid4().int}", server_default=""
-    )
+    workitem_uid: Mapped[str] = mapped_column(String(64), index=True, default=random_uid, server_default="")
     #: Transaction UID of the UPS client that claimed it: its key to the lock; empty for other readers.
     transaction_uid: Mapped[str] = mapped_column(String(64), default="", server_default="")
     #: Goes up with every change: the ETag.

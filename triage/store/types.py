@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import BigInteger, String
 from sqlalchemy.engine import Dialect
@@ -62,3 +63,8 @@ class EnumText(TypeDecorator[E]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> E | None:
         """Return the member."""
         return None if value is None else self.enum(value)
+
+
+def random_uid() -> str:
+    """Return a new UID, `2.25.<decimal of a UUIDv4>` (PS3.5 B.2)."""
+    return f"2.25.{uuid4().int}"

@@ -15,6 +15,7 @@ _VERBS: Mapping[str, str] = {
     "complete": "marked as read",
     "withdraw": "withdrawn",
     "restore": "back in the list",
+    "reopen": "back in the list",
     "reranked": "re-ranked",
     "pinned": "pinned ahead",
     "lowered": "lowered",

@@ -80,8 +80,7 @@ def expire(session: Session, entry: Entry, study: Study, now: datetime) -> None:
 def _back(
     session: Session, entry: Entry, study: Study, step: EntryStep, now: datetime, actor: str, cause: str
 ) -> None:
-    free = {"claimed_by": None, "claimed_at": None, "claim_seen_at": None}
-    entries.step(session, entry, step, now, actor=actor, cause=cause, changes=free)
+    entries.step(session, entry, step, now, actor=actor, cause=cause, changes=entries.UNCLAIMED)
     entries.rerank(session, study, policies.active(session), now, verb="reranked", cause="back in the list")
 
 

@@ -154,7 +154,7 @@ def _apply(session: Session, study: Study, order: Order, policy: Policy, now: da
     cause = f"order by {order.source}: " + ("cancelled" if order.cancelled else order.urgency.value)
     wanted = bool(stored.for_study(session, study))
     if order.cancelled and not wanted and entry.state in (EntryState.WAITING, EntryState.CLAIMED):
-        free = {"claimed_by": None, "claimed_at": None, "claim_seen_at": None}
+        free = entries.UNCLAIMED
         entries.step(session, entry, EntryStep.WITHDRAW, now, actor=actor, cause=cause, changes=free)
         return
     if wanted and not order.cancelled and entry.state is EntryState.WITHDRAWN:

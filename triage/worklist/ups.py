@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
-from uuid import uuid4
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -26,6 +25,7 @@ from triage.domain.policy import Policy
 from triage.errors import TriageError
 from triage.store import entries, policies
 from triage.store.tables import Entry, EntryEvent, Study
+from triage.store.types import random_uid
 from triage.worklist import actions
 
 PUSH_CLASS = "1.2.840.10008.5.1.4.34.6.1"
@@ -174,7 +174,7 @@ def _finish(
         actions.complete(session, entry.study_uid, actor, now, anyone=True)
         return
     actions.release(session, entry.study_uid, actor, now, anyone=True)
-    fresh = {"transaction_uid": "", "workitem_uid": f"2.25.{uuid4().int}"}
+    fresh = {"transaction_uid": "", "workitem_uid": random_uid()}
     entries.guarded_update(session, entry, entry.state, fresh)
 
 
