@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from triage import checks, observe
+from triage import checks, folder, observe
 from triage.domain.policy import Policy
 from triage.domain.study import CompletedBy
 from triage.errors import ConfigurationError
@@ -21,6 +21,10 @@ from triage.work.queue import Stage
 from triage.work.worker import Worker
 
 log = logging.getLogger(__name__)
+
+
+#: Who activates the policy of the configuration.
+_CONFIGURATION = "configuration"
 
 
 class Role(StrEnum):
@@ -76,19 +80,24 @@ class Service:
         self._web: Any = None
         self._servers: dict[str, Any] = {}
         self._listener: Any = None
+        self._listener_config: Any = None
         self._intake: Any = None
         self._completion: Any = None
         self._classifier: Any = None
         self._pool: Any = None
 
     def start(self) -> None:
-        """Check, then serve.
+        """Check, then serve: what is wrong is said before another service on the same data notices anything.
 
         Raises:
             ConfigurationError: anything that would keep the service from doing what it promises.
         """
         try:
-            self._prepare()
+            self._check()
+            self._open()
+            if Role.ASSESS in self._roles:
+                self._load_model()
+            self._take_over()
             for role, start in self._starters().items():
                 if role in self._roles:
                     start()
@@ -115,24 +124,38 @@ class Service:
             Role.RECEIVE: self._start_receive,
         }
 
-    def _prepare(self) -> None:
-        data = self.settings.data_dir
-        for folder in (data, data / "spool", data / "results", data / "cache"):
-            folder.mkdir(parents=True, exist_ok=True)
+    def _check(self) -> None:
+        """Hold the data folder and look at every address; nothing is changed, and nothing listens."""
+        from triage import listening
+
+        data, receives = self.settings.data_dir, Role.RECEIVE in self._roles
+        folder.make(data)
+        # These take up what an earlier process left; what the others do, several may do.
+        for role in (Role.RECEIVE, Role.DELIVER):
+            if role in self._roles:
+                self._stops.append(folder.hold(data, role))
+        if receives:
+            self._listener_config = listening.listener_config(self.settings)
+        serves_page = Role.WEB in self._roles
+        listening.check_free(listening.addresses(self.settings, receives=receives, serves_page=serves_page))
+
+    def _open(self) -> None:
+        """Find the database as this version needs it, an empty one made."""
         if self._create or migrations.current(self.db) is None:
             migrations.upgrade(self.db)
         migrations.check(self.db)
-        with self.db.write() as session:
-            row = policies.active_row(session)
-            if row is None or row.digest != self._policy.digest:
-                self._switch_policy(session, "configuration")
-        if Role.RECEIVE in self._roles:
-            self.queue.release_all(self.clock())
 
-    def _switch_policy(self, session: Any, by: str) -> None:
+    def _take_over(self) -> None:
+        """Put the configured policy in force, and take up the jobs of an earlier process."""
         from triage.worklist import policy_change
 
-        policy_change.switch(session, self._policy, self.clock(), by)
+        with self.db.write() as session:
+            # A policy that a person activated stays in force until the configured one is another.
+            last = policies.last_by(session, _CONFIGURATION)
+            if last is None or last.digest != self._policy.digest:
+                policy_change.switch(session, self._policy, self.clock(), _CONFIGURATION)
+        if Role.RECEIVE in self._roles:
+            self.queue.release_all(self.clock())
 
     def _decoders(self) -> Any:
         if self._pool is None:
@@ -149,9 +172,8 @@ class Service:
         self._workers.append(worker)
         self._stops.append(worker.stop)
 
-    def _start_assess(self) -> None:
+    def _load_model(self) -> None:
         from triage.assess.opening import open_classifier
-        from triage.assess.stage import AssessStage
 
         self._classifier = open_classifier(
             **dict(self.settings.model),
@@ -159,6 +181,10 @@ class Service:
             pool=self._decoders(),
             clock=self.clock,
         )
+
+    def _start_assess(self) -> None:
+        from triage.assess.stage import AssessStage
+
         stage = AssessStage(
             self.db,
             self.queue,
@@ -264,37 +290,9 @@ class Service:
         from triage.receive.listener import Listener
 
         intake = self._receiving()
-        self._listener = Listener(self._listener_config(), intake, self._completion)
+        self._listener = Listener(self._listener_config, intake, self._completion)
         self._listener.start()
         self._stops.append(self._listener.stop)
-
-    def _listener_config(self) -> Any:
-        from triage.receive.admission import PeerRule
-        from triage.receive.listener import ListenerConfig, TlsFiles
-
-        listener, tls = self.settings.listener, self.settings.listener.tls
-        if (tls.certificate is None) != (tls.key is None):
-            msg = "The listener's TLS needs both listener.tls.certificate and listener.tls.key."
-            raise ConfigurationError(msg)
-        files = (
-            TlsFiles(tls.certificate, tls.key, tls.client_authorities, tls.port)
-            if tls.certificate and tls.key
-            else None
-        )
-        return ListenerConfig(
-            ae_title=listener.ae_title,
-            host=listener.host,
-            port=listener.port,
-            max_associations=listener.max_associations,
-            max_object_bytes=listener.max_object_mb << 20,
-            check_called_ae=listener.check_called_ae,
-            network_timeout=listener.network_timeout_seconds,
-            tls=files,
-            peers=tuple(
-                PeerRule(p.ae_title, p.host, p.tls_only, p.max_object_mb << 20, p.max_rate)
-                for p in self.settings.peer
-            ),
-        )
 
     def _stow(self, content_type: str, account: str, host: str) -> Any:
         from triage.receive.stow import StowRequest

@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 
 from tests.site import ROOT, Site, triage
+from triage import folder
 
 
 @pytest.fixture
@@ -44,6 +45,15 @@ def test_a_port_in_use(tmp_path, section):
         taken.listen()
         port = taken.getsockname()[1]
         _refused(Site(tmp_path / "site", **{section: {"port": port}}), str(port))
+
+
+def test_a_second_service_on_the_same_data(site):
+    data = site.folder / "data"
+    folder.make(data)
+    end = folder.hold(data, "receive")
+    _refused(site, "Another service", str(data))
+    assert not (data / "triage.db").exists()
+    end()
 
 
 def test_a_database_newer_than_the_code(site):

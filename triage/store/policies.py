@@ -42,9 +42,10 @@ def active(session: Session) -> Policy:
     return known
 
 
-def active_row(session: Session) -> PolicyRow | None:
-    """Return the newest activation, or None before any."""
-    return session.scalars(select(PolicyRow).order_by(PolicyRow.id.desc()).limit(1)).first()
+def last_by(session: Session, who: str) -> PolicyRow | None:
+    """Return the newest activation by `who`, or None."""
+    query = select(PolicyRow).where(PolicyRow.activated_by == who).order_by(PolicyRow.id.desc()).limit(1)
+    return session.scalars(query).first()
 
 
 def by_version(session: Session, version: str) -> Policy:
