@@ -13,9 +13,11 @@ from tests.reports import answer, no_answer
 from triage.domain.finding import NotEvaluated
 from triage.domain.result import ResultState
 from triage.errors import ConfigurationError
-from triage.store import studies
+from triage.report import stage as stage_module
+from triage.store import results, studies
 from triage.store.tables import Job
 from triage.work.queue import Stage
+from triage.work.worker import Worker
 
 
 @pytest.fixture
@@ -102,6 +104,75 @@ def test_a_study_whose_films_are_gone_says_so_in_its_history(site: Site) -> None
         last = studies.events(session, study)[-1]
     assert last.step == "no_report"
     assert "can't be" in last.cause
+
+
+def test_a_film_with_odd_but_ordinary_headers_gets_its_report(site: Site) -> None:
+    study = site.study(answer("1.2.3.4.1"))
+    odd = {"ViewPosition": ["PA", "AP"], "Modality": ["DX", "CR"], "ImagerPixelSpacing": ["1e400", "1"]}
+    site.film(SOPInstanceUID="1.2.3.4.1", **odd)
+    site.run(Stage.REPORT, site.reporter(pacs=("sr",)).report_study)
+    assert [row.state for row in site.results(study)] == [ResultState.QUEUED]
+
+
+def test_a_report_that_can_not_be_built_is_a_problem_after_some_tries(site: Site, monkeypatch) -> None:
+    def fails(_inp):
+        raise TypeError("unhashable")
+
+    study = site.study(answer("1.2.3.4.1"))
+    with monkeypatch.context() as broken:
+        broken.setitem(stage_module.KINDS, "sr", fails)
+        worker = Worker(
+            site.db, site.queue, Stage.REPORT, site.reporter(pacs=("sr",)).report_study, site.clock
+        )
+        while worker.run_one():
+            site.clock.advance(600)
+    assert worker.failures == stage_module.MAX_ATTEMPTS - 1
+    with site.db.read() as session:
+        ((event, uid),) = results.unreported(session, 10)
+        assert session.query(Job).count() == 0
+    assert (uid, "TypeError" in event.cause) == ("1.2.3", True)
+    with site.db.write() as session:
+        payload = {"study_id": study, "version": 1, "rebuild": True}
+        site.queue.put(session, Stage.REPORT, "again", payload, site.clock())
+    site.run(Stage.REPORT, site.reporter(pacs=("sr",)).report_study)
+    with site.db.read() as session:
+        assert results.unreported(session, 10) == []
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_report(site: Site, monkeypatch) -> None:
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    study = site.study(answer("1.2.3.4.1"))
+    worker = Worker(site.db, site.queue, Stage.REPORT, site.reporter(pacs=("sr",)).report_study, site.clock)
+    with monkeypatch.context() as broken:
+        broken.setattr(stage_module, "_write_durably", full)
+        for _ in range(6):
+            assert worker.run_one()
+            site.clock.advance(600)
+    assert worker.run_one()
+    assert len(site.results(study)) == 1
+
+
+def test_a_rebuild_that_says_something_else_names_what_it_replaces(site: Site) -> None:
+    study = site.study(answer("1.2.3.4.1"))
+    stage = site.reporter(pacs=("sr", "text_sr"))
+    job = site.queue.take(Stage.REPORT, site.clock())
+    assert job is not None
+    stage.report_study(job)
+    again = replace(job, payload={**job.payload, "rebuild": True})
+    site.film(SOPInstanceUID="1.2.3.4.1", AccessionNumber="CORRECTED")
+    for _ in range(2):
+        stage.report_study(again)
+    rows = site.results(study)
+    assert [row.kind for row in rows] == ["sr", "text_sr"] * 2
+    for first, second in zip(rows[:2], rows[2:], strict=True):
+        ds = dcmread(site.folder / "results" / second.path)
+        assert (ds.AccessionNumber, ds.InstanceNumber) == ("CORRECTED", 1)
+        (series,) = ds.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+        assert [item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence] == [
+            first.sop_instance_uid
+        ]
 
 
 def test_unknown_kinds_are_refused_by_name(site: Site) -> None:

@@ -17,7 +17,7 @@ from triage.domain.finding import Finding
 from triage.domain.result import ResultStep
 from triage.store import results, studies
 from triage.store.accounts import Role
-from triage.store.tables import Instance, Job
+from triage.store.tables import Instance, Job, StudyEvent
 from triage.worklist.scheduler import Scheduler
 
 
@@ -222,6 +222,24 @@ def dead_letter(room: Room) -> dict:
         results.step(session, result, ResultStep.GIVE_UP, room.clock(), gone)
     [shown] = get(room, "/api/v1/problems")["undelivered"]
     return dict(shown)
+
+
+def test_a_study_without_a_report_is_a_problem(room: Room) -> None:
+    assert get(room, "/api/v1/problems")["unreported"] == []
+    with room.db.write() as session:
+        study = studies.by_uid(session, uid_of(1))
+        for cause in ("first", "It can't be built."):
+            session.add(
+                StudyEvent(
+                    study_id=study.id, at=room.clock(), step=results.NO_REPORT, version=study.version,
+                    before="assessed", after="assessed", cause=cause,
+                )
+            )  # fmt: skip
+    [shown] = get(room, "/api/v1/problems")["unreported"]
+    assert (shown["study_instance_uid"], shown["sentence"]) == (uid_of(1), "It can't be built.")
+    assert shown["at"]
+    page = room.client.get("/problems", headers=room.bearer(Role.VIEWER)).text
+    assert "Studies without a report (1)" in page
 
 
 def test_a_dead_letter_is_sent_again_by_a_reader_once(room: Room) -> None:

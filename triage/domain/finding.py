@@ -79,6 +79,20 @@ class NotEvaluated(StrEnum):
     PATIENT_MISMATCH = "patient-mismatch"
 
 
+#: A film that failed for one of these might have shown something: the study is not evaluated in full.
+TECHNICAL = frozenset(
+    {
+        NotEvaluated.UNDECODABLE,
+        NotEvaluated.BAD_GEOMETRY,
+        NotEvaluated.NO_PIXELS,
+        NotEvaluated.CLIPPED_EXPOSURE,
+        NotEvaluated.TOO_SMALL,
+        NotEvaluated.LOSSY_TOO_FAR,
+        NotEvaluated.TIMEOUT,
+        NotEvaluated.MODEL_FAILURE,
+    }
+)
+
 #: One plain phrase for each reason, for the list, the log and the report.
 REASON_PHRASES: dict[NotEvaluated, str] = {
     NotEvaluated.NOT_FRONTAL: "the picture is not a frontal chest film",

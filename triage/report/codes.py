@@ -56,13 +56,15 @@ FINDINGS: dict[Finding, Code] = {
     Finding.TUBERCULOSIS: sct("154283005", "Pulmonary tuberculosis"),
     Finding.OTHER: sct("168734001", "Standard chest X-ray abnormal"),
 }
+#: What is seen in the lungs; an abnormal film may be so anywhere.
+LUNG_FINDINGS = frozenset(Finding) - {Finding.OTHER}
 #: The same in plain words, as in "appearance resembling ...".
 WORDS: dict[Finding, str] = {
     Finding.BACTERIAL_PNEUMONIA: "bacterial pneumonia",
     Finding.VIRAL_PNEUMONIA: "viral pneumonia",
     Finding.COVID19: "COVID-19",
     Finding.TUBERCULOSIS: "tuberculosis",
-    Finding.OTHER: "another abnormality",
+    Finding.OTHER: "another disease",
 }
 
 #: CID 240.

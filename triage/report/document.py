@@ -62,8 +62,9 @@ def _patient_and_study(ds: Dataset, film: Dataset) -> None:
 
 
 def _times(ds: Dataset, inp: ReportInput) -> None:
-    offset = inp.started_at.strftime("%z")
-    ds.TimezoneOffsetFromUTC = offset
+    # It would hold for the copied Study Date and Time too, so only the film can know it.
+    if "TimezoneOffsetFromUTC" in inp.evidence[0]:
+        ds.TimezoneOffsetFromUTC = inp.evidence[0].TimezoneOffsetFromUTC
     ds.ContentDate, ds.ContentTime = _date(inp.started_at), _time(inp.started_at)
     # No Series Date: one series holds all versions, and its attributes must not differ between them.
     ds.InstanceCreationDate, ds.InstanceCreationTime = _date(inp.finished_at), _time(inp.finished_at)

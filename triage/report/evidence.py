@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from pydicom import config, dcmread
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -62,6 +63,8 @@ _FORMS = {
     "AS": re.compile(r"\d{3}[DWMY]"),
     "DS": re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"),
 }
+#: UTC-12 to UTC+14 (PS3.3 C.12.1.1.8).
+_OFFSET = re.compile(r"-(0\d|1[0-2])[0-5]\d|\+(0\d|1[0-4])[0-5]\d")
 #: Where ISO 2022 falls back to the first character set (PS3.5 6.1.2.5.3).
 _DELIMITERS = {ord(mark) for mark in "\\^="}
 _LENGTHS = {"SH": 16, "LO": 64}
@@ -76,7 +79,8 @@ def read_evidence(path: Path) -> Dataset:
 
     Text is decoded by the film's own character set and will be written as UTF-8; what does not decode is
     kept readable and harmless. Type 2 attributes are there, empty where the film has none. Values that are
-    no date, time or code are left out. Names, however broken, never raise.
+    no date, time, code or finite number are left out; of several where one belongs the first is kept. Names,
+    however broken, never raise.
 
     Raises:
         NoReport: the file can't be read, or its UIDs are missing or invalid.
@@ -185,8 +189,12 @@ def _copy(source: Dataset, clean: Dataset, keyword: str, encodings: list[str]) -
             setattr(clean, keyword, number)
         return
     values = _texts(source, keyword, encodings)
-    form = _FORMS.get(vr)
+    if dictionary_VM(Tag(keyword)) == "1" and keyword not in _IDENTITY:
+        values = [value for value in values if value][:1]
+    form = _OFFSET if keyword == "TimezoneOffsetFromUTC" else _FORMS.get(vr)
     if form is not None and not all(form.fullmatch(value) for value in values):
+        return
+    if vr == "DS" and not all(math.isfinite(float(value)) for value in values):
         return
     limit = None if keyword in _IDENTITY else _LENGTHS.get(vr)
     kept = [value[:limit] for value in values]

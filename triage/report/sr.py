@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage
 
-from triage.domain.finding import FindingResult, FindingState, NotEvaluated, Outcome
+from triage.domain.finding import TECHNICAL, FindingResult, FindingState, NotEvaluated, Outcome
 from triage.report import codes, wording
 from triage.report.build import MANUFACTURER, MODEL_NAME, ReportInput
 from triage.report.codes import dcm
@@ -30,19 +30,6 @@ from triage.report.tree import (
 
 KIND = "sr"
 SOP_CLASS_UID = str(Comprehensive3DSRStorage)
-#: A film that failed for one of these might have shown something: the study was not evaluated in full.
-TECHNICAL = frozenset(
-    {
-        NotEvaluated.UNDECODABLE,
-        NotEvaluated.BAD_GEOMETRY,
-        NotEvaluated.NO_PIXELS,
-        NotEvaluated.CLIPPED_EXPOSURE,
-        NotEvaluated.TOO_SMALL,
-        NotEvaluated.LOSSY_TOO_FAR,
-        NotEvaluated.TIMEOUT,
-        NotEvaluated.MODEL_FAILURE,
-    }
-)
 
 
 def build_sr(inp: ReportInput) -> Dataset:
@@ -184,7 +171,8 @@ def _algorithm(inp: ReportInput, parameters: Iterable[str]) -> Iterator[Dataset]
 def _finding(inp: ReportInput, result: FindingResult, source: Dataset) -> Iterator[Dataset]:
     yield from _tracking(inp, result.finding.value)
     yield code(CONTAINS, codes.FINDING, codes.FINDINGS[result.finding])
-    yield code(HAS_CONCEPT_MOD, codes.sct("363698007", "Finding Site"), codes.LUNG)
+    if result.finding in codes.LUNG_FINDINGS:
+        yield code(HAS_CONCEPT_MOD, codes.sct("363698007", "Finding Site"), codes.LUNG)
     yield from _algorithm(
         inp,
         (

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from triage import __version__
@@ -36,6 +37,8 @@ from triage.work.queue import Queue, Stage, TakenJob
 log = logging.getLogger(__name__)
 
 
+#: How often a report that can't be built is tried before a person is asked.
+MAX_ATTEMPTS = 3
 #: Without any destination the SR is still built and kept: `triage results` shows it.
 KEEP_ONLY: Mapping[str, tuple[str, ...]] = {"": ("sr",)}
 _RETRIABLE = RESULT.sources(ResultStep.RETRY)
@@ -88,21 +91,26 @@ class ReportStage:
         """Build the objects of one version of a study and queue them for every destination.
 
         A version that late images have overtaken, or that was written down before, asks for nothing,
-        unless a person asked for a rebuild. A study that can't have a report keeps the reason in its history.
+        unless a person asked for a rebuild. A study that can't have a report keeps the reason in its history,
+        where `problems` finds it.
         """
         study_id, version = int(job.payload["study_id"]), int(job.payload["version"])
         again = bool(job.payload.get("rebuild"))
-        with self._db.read() as session:
-            study = session.get(Study, study_id)
-            due = study is not None and study.version == version
-            if study is not None and due and (again or not self._is_done(session, study)):
-                inp = self._input(session, study)
-            else:
-                inp = None
-        if isinstance(inp, NoReport):
-            self._no_report(job, study_id, version, str(inp))
+        try:
+            built = self._written_down(study_id, version, again)
+        except NoReport as error:
+            self._no_report(job, study_id, version, str(error))
             return
-        built = self._build(inp) if inp is not None else []
+        except (OSError, SQLAlchemyError):
+            # A full disk or a database that is away goes on by itself, however long it takes.
+            raise
+        except Exception as error:
+            if job.attempts < MAX_ATTEMPTS:
+                raise
+            log.exception("A report could not be built.", extra={"event": "report_failed", "study": study_id})
+            sentence = f"The report can't be built ({type(error).__name__}); read the log, then rebuild it."
+            self._no_report(job, study_id, version, sentence)
+            return
         with self._db.write() as session:
             for destination, kinds in self._routes.items():
                 for item in built:
@@ -114,6 +122,16 @@ class ReportStage:
                 "A study was reported.", extra={"event": "reported", "study": study_id, "version": version}
             )
 
+    def _written_down(self, study_id: int, version: int, again: bool) -> list[_Built]:
+        """Return the objects of a version, durable on disk; none where nothing is asked for."""
+        with self._db.read() as session:
+            study = session.get(Study, study_id)
+            if study is None or study.version != version or (not again and self._is_done(session, study)):
+                return []
+            inp = self._input(session, study)
+            same = self._predecessors(session, study, lambda made: made == version)
+        return self._build(inp, same)
+
     def _is_done(self, session: Session, study: Study) -> bool:
         """Return whether every destination has a row for this version and software already."""
         query = select(Result.destination).where(
@@ -121,7 +139,7 @@ class ReportStage:
         )
         return set(self._routes) <= set(session.scalars(query))
 
-    def _input(self, session: Session, study: Study) -> ReportInput | NoReport:
+    def _input(self, session: Session, study: Study) -> ReportInput:
         objects = [
             one
             for one in instances.of_study(session, study.id)
@@ -129,10 +147,7 @@ class ReportStage:
         ]
         films = [assessments.to_domain(row) for row in assessments.of_study(session, study.id)]
         said = conclude(films, {item.unjudged for item in objects})
-        try:
-            evidence = self._evidence(study, objects)
-        except NoReport as error:
-            return error
+        evidence = self._evidence(study, objects)
         zone = _zone(evidence[0])
         seen = study.completed_at or study.last_instance_at
         judge = said.film or (films[0] if films else None)
@@ -146,7 +161,7 @@ class ReportStage:
             version=study.version,
             started_at=min((f.started_at for f in films), default=seen).astimezone(zone),
             finished_at=max((f.finished_at for f in films), default=seen).astimezone(zone),
-            predecessors=self._predecessors(session, study),
+            predecessors=self._predecessors(session, study, lambda made: made < study.version),
         )
 
     def _evidence(self, study: Study, objects: Sequence[Instance]) -> list[Dataset]:
@@ -166,11 +181,13 @@ class ReportStage:
             raise problem
         return evidence
 
-    def _predecessors(self, session: Session, study: Study) -> tuple[Predecessor, ...]:
-        """Return the objects of all earlier versions, oldest first, each once."""
+    def _predecessors(
+        self, session: Session, study: Study, wanted: Callable[[int], bool]
+    ) -> tuple[Predecessor, ...]:
+        """Return the objects of the versions that are wanted, oldest first, each once."""
         earlier: dict[str, Predecessor] = {}
         for row in rows.of_study(session, study.id):
-            if row.study_version >= study.version or row.sop_instance_uid in earlier:
+            if not wanted(row.study_version) or row.sop_instance_uid in earlier:
                 continue
             try:
                 ds = dcmread(self._folder / row.path, specific_tags=["SeriesInstanceUID"])
@@ -181,11 +198,20 @@ class ReportStage:
             )
         return tuple(earlier.values())
 
-    def _build(self, inp: ReportInput) -> list[_Built]:
+    def _build(self, inp: ReportInput, same: Sequence[Predecessor]) -> list[_Built]:
+        """Build each wanted kind; `same` are the objects of this very version, from earlier builds.
+
+        What says the same as the newest of them is the same object; what says something else replaces all.
+        """
         wanted = {kind for kinds in self._routes.values() for kind in kinds}
         built: list[_Built] = []
         for kind in KINDS:
-            ds = KINDS[kind](inp) if kind in wanted else None
+            if kind not in wanted:
+                continue
+            made = tuple(one for one in same if one.kind == kind)
+            ds = KINDS[kind](replace(inp, predecessors=(*inp.predecessors, *made[:-1])))
+            if ds is not None and made and ds.SOPInstanceUID != made[-1].sop_instance_uid:
+                ds = KINDS[kind](replace(inp, predecessors=(*inp.predecessors, *made)))
             if ds is not None:
                 path = _write_durably(self._folder, str(ds.SOPInstanceUID), file_bytes(ds))
                 built.append(_Built(kind, str(ds.SOPClassUID), str(ds.SOPInstanceUID), path))
@@ -214,7 +240,7 @@ class ReportStage:
     def _no_report(self, job: TakenJob, study_id: int, version: int, sentence: str) -> None:
         with self._db.write() as session:
             study = session.get_one(Study, study_id)
-            event = StudyEvent(study_id=study_id, at=self._clock(), step="no_report", version=version)
+            event = StudyEvent(study_id=study_id, at=self._clock(), step=rows.NO_REPORT, version=version)
             event.before = event.after = study.state.value
             event.cause = sentence
             session.add(event)
@@ -226,11 +252,9 @@ class ReportStage:
 
 
 def _zone(film: Dataset) -> tzinfo | None:
-    """Return the zone that the film states, else None: the zone of this host, where the film was made."""
-    try:
-        return datetime.strptime(str(film.get("TimezoneOffsetFromUTC", "")), "%z").tzinfo
-    except ValueError:
-        return None
+    """Return the zone that the film states, else None: this host's, in which dates are most likely meant."""
+    stated = film.get("TimezoneOffsetFromUTC")
+    return datetime.strptime(stated, "%z").tzinfo if stated else None
 
 
 def _write_durably(folder: Path, uid: str, content: bytes) -> str:

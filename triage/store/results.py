@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from triage.domain.result import RESULT, ResultState, ResultStep
 from triage.errors import Conflict
 from triage.store.database import announce
-from triage.store.tables import Result
+from triage.store.tables import Result, Study, StudyEvent
+
+#: The step of a study's history that says why it has no report.
+NO_REPORT = "no_report"
 
 
 def add(
@@ -78,6 +81,25 @@ def step(
 def of_study(session: Session, study_id: int) -> Sequence[Result]:
     """Return the results of a study, oldest first."""
     return session.scalars(select(Result).where(Result.study_id == study_id).order_by(Result.id)).all()
+
+
+def unreported(session: Session, limit: int) -> list[tuple[StudyEvent, str]]:
+    """Return why the present versions of studies have no report, with their UIDs, newest first."""
+    has_result = exists().where(Result.study_id == Study.id, Result.study_version == Study.version)
+    newest = (
+        select(func.max(StudyEvent.id))
+        .join(Study, Study.id == StudyEvent.study_id)
+        .where(StudyEvent.step == NO_REPORT, StudyEvent.version == Study.version, ~has_result)
+        .group_by(StudyEvent.study_id)
+    )
+    query = (
+        select(StudyEvent, Study.study_uid)
+        .join(Study, Study.id == StudyEvent.study_id)
+        .where(StudyEvent.id.in_(newest))
+        .order_by(StudyEvent.id.desc())
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in session.execute(query)]
 
 
 def in_state(session: Session, states: Sequence[ResultState], limit: int = 200) -> Sequence[Result]:

@@ -81,6 +81,29 @@ def test_values_that_are_none_are_left_out(keyword: str, bad: bytes) -> None:
     assert not normalise(as_read(**{keyword: bad}))[keyword].value
 
 
+@pytest.mark.parametrize(
+    ("keyword", "raw", "kept"),
+    [
+        ("ViewPosition", b"PA\\AP", "PA"),
+        ("ViewPosition", b"\\AP", "AP"),
+        ("Modality", b"DX\\CR", "DX"),
+        ("BodyPartExamined", b"CHEST\\ABDOMEN", "CHEST"),
+        ("StudyDate", b"20260304\\20260305", "20260304"),
+        ("AccessionNumber", b"A-1\\A-2", "A-1"),
+        ("ImagerPixelSpacing", b"1e400\\0.15", None),
+        ("PixelSpacing", "0.15\\-1e999", None),
+        ("TimezoneOffsetFromUTC", "+0130", "+0130"),
+        ("TimezoneOffsetFromUTC", "+01:30", None),
+        ("TimezoneOffsetFromUTC", "Z", None),
+        ("TimezoneOffsetFromUTC", "+9900", None),
+    ],
+)
+def test_odd_values_are_made_single_and_finite_and_never_stop_a_report(keyword, raw, kept) -> None:
+    clean = normalise(as_read(**{keyword: raw}))
+    assert clean.get(keyword) == kept
+    file_bytes(build_sr(report_input(answer(), evidence=[clean])))
+
+
 def test_a_patient_id_is_kept_as_sent_whatever_its_length() -> None:
     assert normalise(as_read(PatientID=b"X" * 80)).PatientID == "X" * 80
 

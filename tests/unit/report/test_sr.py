@@ -17,7 +17,8 @@ from tests.peers import Dcmtk
 from tests.reports import CASES, DIGEST, NAMESPACE, SITE, answer, film_header, no_answer, report_input
 from tests.validators import assert_valid
 from triage import RESEARCH_USE
-from triage.domain.finding import NotEvaluated
+from triage.domain.finding import Finding, NotEvaluated
+from triage.report import codes
 from triage.report.build import Predecessor
 from triage.report.document import file_bytes
 from triage.report.evidence import normalise
@@ -189,6 +190,25 @@ def test_views_are_not_swapped() -> None:
 def test_the_target_region_is_what_the_film_states(part: str, regions: list[str]) -> None:
     ds = build_sr(report_input(answer(), evidence=[normalise(film_header(BodyPartExamined=part))]))
     assert coded(ds, "123014") == regions
+
+
+def test_a_finding_site_is_written_for_findings_of_the_lung_only() -> None:
+    groups = [item for item in items(build_sr(report_input(answer()))) if "ContentTemplateSequence" in item]
+    sited = [group for group in groups if any(i in group.ContentSequence for i in named(group, "363698007"))]
+    assert {coded(group, "121071")[0] for group in sited} == {
+        codes.FINDINGS[finding].value for finding in Finding if finding is not Finding.OTHER
+    }
+
+
+def test_an_offset_is_written_only_where_the_film_states_one() -> None:
+    assert "TimezoneOffsetFromUTC" not in build_sr(report_input(answer()))
+    film = normalise(film_header(TimezoneOffsetFromUTC="+0530"))
+    assert build_sr(report_input(answer(), evidence=[film])).TimezoneOffsetFromUTC == "+0530"
+
+
+def test_list_and_report_have_one_word_for_what_is_not_named() -> None:
+    said = texts(build_sr(report_input(answer(other=0.9))), "121077")[0]
+    assert "another disease" in said
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

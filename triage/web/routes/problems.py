@@ -12,6 +12,7 @@ from starlette.responses import Response
 from triage.domain.result import ResultState
 from triage.domain.study import StudyState
 from triage.store import audits, instances, refusals
+from triage.store import results as stored_results
 from triage.store.accounts import Principal, Role
 from triage.store.audits import AuditEvent
 from triage.store.tables import Result, Study
@@ -44,6 +45,10 @@ def _gathered(session: Session) -> dict[str, Any]:
         "failed": [
             {"study_instance_uid": s.study_uid, "arrived_at": s.arrived_at, "sentence": s.state_sentence}
             for s in failed
+        ],
+        "unreported": [
+            {"study_instance_uid": study_uid, "at": event.at, "sentence": event.cause}
+            for event, study_uid in stored_results.unreported(session, _MOST)
         ],
         "undelivered": [results.shown(result, study_uid) for result, study_uid in dead],
         "quarantined": [
@@ -81,7 +86,7 @@ def _gathered(session: Session) -> dict[str, Any]:
     responses=PROBLEMS,
 )
 def problems(request: Request, _who: Viewer) -> Response:
-    """Give what failed, was not delivered, was kept apart or was refused: the newest hundred of each."""
+    """Give what failed, was not reported or delivered, was kept apart or refused: the newest 100 of each."""
     with web_of(request).parts.db.read() as session:
         return json(_gathered(session))
 
