@@ -8,10 +8,12 @@ from datetime import timedelta
 import pytest
 
 from tests.reading_room import arrive, assess, uid_of
-from triage.domain.finding import Finding
+from tests.reports import no_answer
+from triage.domain.finding import Finding, NotEvaluated
 from triage.domain.policy import Mode, Policy
 from triage.errors import Conflict, IllegalTransition, UnknownStudy
-from triage.store import entries, studies
+from triage.store import assessments, entries, policies, studies
+from triage.store.tables import Instance
 from triage.worklist import actions, history, listing, policy_change, rows
 from triage.worklist.scheduler import Scheduler
 
@@ -52,6 +54,26 @@ def scheduler(db):
 
 def test_likely_disease_is_first_and_the_rest_in_order_of_arrival(db, three):
     assert uids(db, three) == [uid_of(3), uid_of(1), uid_of(2)]
+
+
+def test_a_negative_film_beside_one_that_could_not_be_decoded_is_no_negative_study(db, three):
+    uid, other = uid_of(2), f"{uid_of(2)}.1.2"
+    with db.write() as session:
+        study = studies.by_uid(session, uid)
+        film = Instance(
+            study_id=study.id, study_uid=uid, series_uid=f"{uid}.1", sop_instance_uid=other,
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.1.1", transfer_syntax_uid="1.2.840.10008.1.2.1",
+            digest="f" * 64, size=1, path="other.dcm", received_at=three,
+        )  # fmt: skip
+        session.add(film)
+        session.flush()
+        assessments.add(session, film, no_answer(NotEvaluated.UNDECODABLE, other))
+        policy = policies.active(session)
+        entries.rerank(session, study, policy, three, verb="assessed", cause="undecodable")
+    assert uids(db, three) == [uid_of(3), uid_of(2), uid_of(1)]
+    shown = item(db, uid, three)
+    assert shown["advance_minutes"] == 60
+    assert shown["reasons"] == ["a film was not evaluated, the pixels could not be decoded: 60 min ahead"]
 
 
 def test_stat_is_before_everything(db, three):

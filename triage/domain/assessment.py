@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from triage.domain.finding import FindingResult, NotEvaluated, Outcome
+from triage.domain.finding import REASON_PHRASES, TECHNICAL, FindingResult, NotEvaluated, Outcome
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class StudyConclusion:
     reason: NotEvaluated | None
     sentence: str
     film: FilmAssessment | None
+    #: Why another film, which might have shown something, has no answer; None where the reason says it.
+    unseen: NotEvaluated | None = None
 
 
 #: Reasons in the order in which they explain a study best: the first that any film has is shown.
@@ -67,7 +69,8 @@ def conclude(
 
     A study without any evaluated film is not evaluated; a technical failure is named before a matter of
     view, since a film that failed to decode might have been the frontal one. `unjudged` says why objects
-    of the study were kept out of assessment.
+    of the study were kept out of assessment. An answer beside a film that failed technically says so: no
+    sign of disease on one film says nothing of the other.
     """
     if not films and NotEvaluated.FOR_PROCESSING in unjudged:
         sentence = "Only raw films for processing came, none for presentation."
@@ -77,7 +80,12 @@ def conclude(
         return StudyConclusion(Outcome.NOT_EVALUATED, NotEvaluated.NOT_CR_DX, sentence, None)
     worst = max(films, key=_severity)
     if worst.outcome is not Outcome.NOT_EVALUATED:
-        return StudyConclusion(worst.outcome, None, worst.sentence, worst)
+        failed = {film.reason for film in films} & TECHNICAL
+        unseen = next((reason for reason in (*_REASON_ORDER, *NotEvaluated) if reason in failed), None)
+        sentence = worst.sentence
+        if unseen is not None:
+            sentence += f" Another film was not evaluated: {REASON_PHRASES[unseen]}."
+        return StudyConclusion(worst.outcome, None, sentence, worst, unseen)
     for reason in _REASON_ORDER:
         for film in films:
             if film.reason is reason:

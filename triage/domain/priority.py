@@ -61,6 +61,8 @@ class Evaluation:
     any_disease_low: float = 0.0
     any_disease_high: float = 1.0
     findings: tuple[FindingResult, ...] = ()
+    #: Why a film beside the evaluated ones has no answer.
+    unseen: NotEvaluated | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,8 @@ def _unevaluated_sentence(said: Evaluation) -> str:
     if said.outcome is Outcome.NOT_EVALUATED:
         phrase = REASON_PHRASES[said.reason] if said.reason else "no reason given"
         return f"not evaluated, {phrase}"
-    return ""
+    # Whatever the others show: else a higher probability could move the study back.
+    return f"a film was not evaluated, {REASON_PHRASES[said.unseen]}" if said.unseen else ""
 
 
 def standing_of(inputs: Inputs) -> Standing:

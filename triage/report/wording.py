@@ -10,7 +10,8 @@ from triage.report.codes import WORDS
 
 def conclusion(said: StudyConclusion) -> str:
     """Return what the report concludes, in a sentence or two, and the research-use line."""
-    return f"{_outcome(said)} {RESEARCH_USE}"
+    unseen = f" A film was not evaluated: {REASON_PHRASES[said.unseen]}." if said.unseen else ""
+    return f"{_outcome(said)}{unseen} {RESEARCH_USE}"
 
 
 def finding_lines(said: StudyConclusion) -> list[str]:

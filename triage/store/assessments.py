@@ -142,6 +142,7 @@ def evaluation_of(
             any_disease_low=deciding.any_disease_low,
             any_disease_high=deciding.any_disease_high,
             findings=findings_from_json(deciding.findings),
+            unseen=said.unseen,
         ),
         deciding,
     )

@@ -50,7 +50,8 @@ def evaluations(draw):
     outcome = (
         Outcome.POSITIVE if worst >= HIGH else Outcome.UNDETERMINED if worst >= LOW else Outcome.NEGATIVE
     )
-    return Evaluation(outcome, None, False, disease, LOW, HIGH, findings)
+    unseen = draw(st.sampled_from([None, NotEvaluated.UNDECODABLE]))
+    return Evaluation(outcome, None, False, disease, LOW, HIGH, findings, unseen)
 
 
 pins = st.lists(
