@@ -82,7 +82,22 @@ class Peer(_Section):
     max_object_mb: int = Field(default=0, ge=0)
     max_rate: float = Field(default=0, ge=0)
     #: AE@HOST:PORT of the archive that knows by C-FIND how many objects a study of this sender has.
-    count_at: str = Field(default="", pattern=r"^([^@\\]{1,16}@[^@]+:[0-9]{1,5})?$")
+    count_at: str = ""
+
+    @field_validator("count_at")
+    @classmethod
+    def _archive(cls, value: str) -> str:
+        title, at, place = value.partition("@")
+        host, colon, port = place.rpartition(":")
+        if value and not (at and host and colon and port.isascii() and port.isdigit()):
+            msg = "an archive is written AE@HOST:PORT"
+            raise ValueError(msg)
+        if value and not 1 <= int(port) <= 65535:
+            msg = "a port is between 1 and 65535"
+            raise ValueError(msg)
+        if value:
+            _ae_title(title)
+        return value
 
     @field_validator("host")
     @classmethod
@@ -212,6 +227,16 @@ class Settings(BaseSettings):
     orders: OrderSettings = OrderSettings()
     ups: UpsSettings = UpsSettings()
 
+    @field_validator("destination")
+    @classmethod
+    def _each_once(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        names = [item.name for item in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            msg = f"two destinations are called '{twice}', and results are kept by that name"
+            raise ValueError(msg)
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -305,7 +330,9 @@ def _sentence(error: ValidationError, source: Path | None) -> str:
         hint = f" Did you mean '{near[0]}'?" if near else " See config/triage.toml for every key."
         return f"The setting '{key}'{where} is not known.{hint}"
     reason = first["msg"].removeprefix("Value error, ")
-    return f"The setting '{key}'{where} can't be {first['input']!r}: {reason}."
+    value = first["input"]
+    said = f"can't be {value!r}" if isinstance(value, str | int | float) else "can't be used"
+    return f"The setting '{key}'{where} {said}: {reason}."
 
 
 def load_policy(settings: Settings, config: Path | None = None) -> Policy:

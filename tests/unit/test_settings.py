@@ -60,6 +60,12 @@ def test_the_shipped_file_explains_every_key():
         ("[listener]\nae_title = ''\n", "AE title"),
         ("[listener]\nport = 70000\n", "'listener.port'"),
         ("[[peer]]\nhost = 'nowhere'\n", "'peer.0.host'"),
+        ("[[peer]]\ncount_at = 'X@h:99999'\n", "'peer.0.count_at'.*65535"),
+        ("[[peer]]\ncount_at = 'X@h:0'\n", "'peer.0.count_at'.*65535"),
+        ("[[peer]]\ncount_at = 'h:104'\n", "'peer.0.count_at'.*AE@HOST:PORT"),
+        ("[[peer]]\ncount_at = 'X@:104'\n", "'peer.0.count_at'.*AE@HOST:PORT"),
+        ("[[peer]]\ncount_at = 'SEVENTEEN_LETTERS@h:104'\n", "'peer.0.count_at'.*AE title"),
+        (2 * "[[destination]]\nname = 'pacs'\nae_title = 'A'\nhost = 'h'\nport = 104\n", "called 'pacs'"),
         ("[study\n", "not valid TOML"),
     ],
 )
@@ -68,6 +74,11 @@ def test_a_wrong_configuration_is_one_sentence_that_names_the_key(write, text, e
         settings.load(write(text))
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_an_archive_that_counts_is_taken_as_it_is_written(write):
+    found = settings.load(write("[[peer]]\ncount_at = 'ARCHIVE@pacs.example:104'\n"))
+    assert found.peer[0].count_at == "ARCHIVE@pacs.example:104"
 
 
 def test_a_missing_file_is_named(tmp_path):
