@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from triage import listening
 from triage.deliver.dicom import DicomDestination, Sender
 from triage.errors import TriageError
 from triage.settings import Destination, Settings
@@ -31,10 +32,8 @@ class Check:
 
 def run(settings: Settings) -> Iterator[Check]:
     """Yield the answer of every check; a failing one never keeps the next from running."""
-    db = Database(settings.database_url)
     yield Check("settings", True, "The configuration can be read.")
-    yield attempt("database", lambda: database(db))
-    db.close()
+    yield attempt("database", lambda: _configured_database(settings))
     yield attempt("disk", lambda: disk(settings.data_dir, settings.spool.low_water_mb))
     yield attempt("model", lambda: _model(settings))
     yield attempt("listener", lambda: _port(settings))
@@ -58,6 +57,14 @@ def attempt(name: str, check: Callable[[], str]) -> Check:
         return Check(name, True, check())
     except TriageError as error:
         return Check(name, False, str(error))
+
+
+def _configured_database(settings: Settings) -> str:
+    db = Database(settings.database_url)
+    try:
+        return database(db)
+    finally:
+        db.close()
 
 
 def database(db: Database) -> str:
@@ -96,11 +103,11 @@ def _port(settings: Settings) -> str:
     wanted = settings.listener
     if wanted.port == 0:
         return "The listener takes a free port."
-    host = _reachable(wanted.host)
-    with socket.socket() as probe:
-        probe.settimeout(_PATIENCE)
-        if probe.connect_ex((host, wanted.port)) != 0:
-            return f"Nothing listens on {wanted.host}:{wanted.port} yet; the port is free."
+    try:
+        socket.create_connection((_reachable(wanted.host), wanted.port), _PATIENCE).close()
+    except OSError:
+        listening.check_free(listening.addresses(settings, receives=True, serves_page=False))
+        return f"Nothing listens on {wanted.host}:{wanted.port} yet; the port is free."
     return listener(settings, (wanted.host, wanted.port))
 
 

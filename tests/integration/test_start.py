@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from triage import checks
 from triage.app import Role, Service, utc_now
 from triage.domain.policy import Policy
 from triage.errors import ConfigurationError
@@ -119,3 +120,50 @@ def test_a_policy_that_a_person_activated_outlives_restarts_until_the_configured
     assert started(tmp_path, Policy()) == ("other", 2)
     assert started(tmp_path, Policy(name="newer")) == ("newer", 3)
     assert started(tmp_path, Policy(name="newer")) == ("newer", 3)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("foo", "no SQLAlchemy URL"),
+        ("postgresql://reader:secret@host/triage", "SQLite only"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///{data_dir}/noise", "file is not a database"),
+        ("sqlite:///{data_dir}/noise/triage.db", "can't be made"),
+    ],
+)
+def test_a_database_that_can_not_be_is_one_sentence_for_service_and_doctor(tmp_path, url, sentence):
+    (tmp_path / "noise").write_bytes(b"no database" * 400)
+    wrong = settings(tmp_path, database={"url": url})
+    with pytest.raises(ConfigurationError, match=sentence) as error:
+        Service(wrong, Policy(), roles=RECEIVES).start()
+    assert "secret" not in str(error.value)
+    found = {check.name: check for check in checks.run(wrong)}
+    assert not found["database"].ok
+    assert sentence in found["database"].sentence
+
+
+def test_a_data_folder_that_is_a_file_is_one_sentence(tmp_path):
+    (tmp_path / "data").write_text("not a folder")
+    separate = {"url": f"sqlite:///{tmp_path}/triage.db"}
+    with pytest.raises(ConfigurationError, match=r"site\.data_dir"):
+        Service(settings(tmp_path / "data", database=separate), Policy(), roles=RECEIVES).start()
+
+
+def test_the_doctor_finds_a_listener_on_ipv6(tmp_path):
+    try:
+        probe = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    port = probe.getsockname()[1]
+    probe.close()
+    wanted = settings(tmp_path, listener={"host": "::1", "port": port})
+    service = Service(wanted, Policy(), roles=frozenset({Role.RECEIVE}))
+    service.start()
+    try:
+        (listener,) = [check for check in checks.run(wanted) if check.name == "listener"]
+    finally:
+        service.stop()
+    assert listener.ok, listener.sentence
+    (listener,) = [check for check in checks.run(wanted) if check.name == "listener"]
+    assert "the port is free" in listener.sentence

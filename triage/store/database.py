@@ -11,10 +11,30 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
+
+from triage.errors import ConfigurationError
 
 #: How long a transaction waits for another process's lock before it gives up.
 BUSY_TIMEOUT = 5.0  # seconds
+
+
+def _file_of(url: str) -> Path:
+    # The URL is not shown: it may hold a password.
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        msg = "database.url is no SQLAlchemy URL; write it like sqlite:////var/lib/triage/triage.db."
+        raise ConfigurationError(msg) from None
+    kind = parsed.get_backend_name()
+    if kind != "sqlite":
+        msg = f"database.url names {kind}, but this version keeps its data in SQLite only."
+        raise ConfigurationError(msg)
+    if not parsed.database or parsed.database == ":memory:":
+        msg = "database.url names no file; write it like sqlite:////var/lib/triage/triage.db."
+        raise ConfigurationError(msg)
+    return Path(parsed.database)
 
 
 def _dumps(value: Any) -> str:
@@ -30,15 +50,20 @@ class Database:
     """
 
     def __init__(self, url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
-        """Open nothing yet; `url` is a SQLAlchemy URL, its SQLite folder is made."""
+        """Open nothing yet; `url` is a SQLAlchemy URL, its SQLite folder is made.
+
+        Raises:
+            ConfigurationError: it is no URL, names what is not served, or its folder can't be made.
+        """
         self.url = url
-        parsed = make_url(url)
-        self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        arguments: dict[str, Any] = {}
-        if self.is_sqlite:
-            if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            arguments = {"timeout": busy_timeout, "check_same_thread": False}
+        file = _file_of(url)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"The database folder {file.parent} can't be made: {error.strerror}; change site.data_dir."
+            raise ConfigurationError(msg) from None
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        arguments: dict[str, Any] = {"timeout": busy_timeout, "check_same_thread": False}
         self.engine: Engine = create_engine(
             url,
             connect_args=arguments,

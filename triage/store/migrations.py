@@ -11,8 +11,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
-from triage.errors import DatabaseVersionError
+from triage.errors import ConfigurationError, DatabaseVersionError
 from triage.store.database import Database
 
 _FOLDER = Path(__file__).resolve().parents[2] / "migrations"
@@ -36,9 +37,17 @@ def newest() -> str:
 
 
 def current(db: Database) -> str | None:
-    """Return the revision of the database, None for an empty one."""
-    with db.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    """Return the revision of the database, None for an empty one.
+
+    Raises:
+        ConfigurationError: it can't be opened, or is no database at all.
+    """
+    try:
+        with db.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except DatabaseError as error:
+        msg = f"The database {db.engine.url.database} can't be opened: {error.orig}; change database.url."
+        raise ConfigurationError(msg) from None
 
 
 @contextmanager
