@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def _settings(model, prefix=""):
             yield f"{prefix}{name}"
 
 
+def _defaults(model, prefix=""):
+    for name, field in model.model_fields.items():
+        inner = getattr(field.annotation, "__args__", (field.annotation,))[0]
+        if hasattr(inner, "model_fields"):
+            yield from _defaults(inner, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else field.default
+            yield f"{prefix}{name}", "unset" if default is None else default
+
+
 def _commands(command, prefix=""):
     for name, sub in getattr(command, "commands", {}).items():
         yield from _commands(sub, f"{prefix}{name} ")
@@ -51,6 +62,15 @@ def _import_everything():
 @pytest.mark.parametrize("key", sorted(_settings(settings.Settings)))
 def test_every_setting_is_explained(key):
     assert f"`{key}`" in REFERENCE
+
+
+@pytest.mark.parametrize(("key", "default"), sorted(_defaults(settings.Settings), key=str))
+def test_every_default_is_the_one_of_the_code(key, default):
+    (said,) = re.findall(rf"^\| `{re.escape(key)}` \| ([^|]+) \|", REFERENCE, re.MULTILINE)
+    if said.startswith("`"):
+        said = tomllib.loads(f"value = {said.strip('`')}")["value"]
+    said = tuple(said) if isinstance(said, list) else said
+    assert (Path(said) if isinstance(default, Path) else said) == default
 
 
 @pytest.mark.parametrize("name", sorted(_commands(typer.main.get_command(app))))
