@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +20,10 @@ from rich.text import Text
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from triage import RESEARCH_USE, app, samples
+from triage import RESEARCH_USE, app, listening, samples
+from triage import folder as data_folder
 from triage.domain.study import StudyState
-from triage.errors import PeerUnreachable
+from triage.errors import PeerUnreachable, TriageError
 from triage.settings import Settings, load_policy
 from triage.store import accounts, entries, policies
 from triage.store.database import Database
@@ -36,7 +38,7 @@ _PATIENCE = 600.0  # seconds until the demonstration stops waiting for the last 
 def demo_settings(folder: Path, web_port: int, dicom_port: int) -> Settings:
     """Return the settings of the demonstration: its own folder, loopback, studies complete quickly."""
     sections: dict[str, Any] = {
-        "site": {"name": "demonstration", "data_dir": folder},
+        "site": {"name": "demonstration", "data_dir": folder / "site"},
         "listener": {"port": dicom_port},
         "study": {"quiet_seconds": 2},
         "spool": {"low_water_mb": 256},
@@ -46,18 +48,46 @@ def demo_settings(folder: Path, web_port: int, dicom_port: int) -> Settings:
 
 
 def run(folder: Path, web_port: int, dicom_port: int, console: Console) -> app.Service:
-    """Start the service, send the samples, show the list until every film is judged; returns it serving."""
+    """Start the service, send the samples, show the list until every film is judged; returns it serving.
+
+    Each run is a new day: the list begins empty. The drawings and the model made ready are kept.
+
+    Raises:
+        ConfigurationError: a demonstration runs in this folder already, or a port is in use.
+        TriageError: the listener did not take a sample.
+    """
     settings = demo_settings(folder, web_port, dicom_port)
+    begin_day(folder, settings)  # until this process ends
     films = _draw(folder / "samples", console)
     service = app.Service(settings, load_policy(settings), roles=app.roles_of(["all"]), create=True)
     with console.status("Loading the model ..."):
         service.start()
-    console.print(f"[b]Page[/b]  {_login_address(service)}  (opens once; log in again with 'triage demo')")
-    for line in service.addresses():
-        console.print(line)
-    _show(service, films, console)
+    try:
+        page = _login_address(service)
+        console.print(f"[b]Page[/b]  {page}  (opens once; log in again with 'triage demo')")
+        for line in service.addresses():
+            console.print(line)
+        _show(service, films, console)
+    except BaseException:
+        service.stop()
+        raise
     console.print(Text(RESEARCH_USE, style="dim"))
     return service
+
+
+def begin_day(folder: Path, settings: Settings) -> Callable[[], None]:
+    """Hold the demonstration's folder until the answer is called, and remove what its site kept of a run.
+
+    Films that came yesterday have all waited for too long, and would stand before those of today.
+    """
+    data_folder.make(settings.data_dir)
+    end = data_folder.hold(folder, "demo")
+    listening.check_free(listening.addresses(settings, receives=True, serves_page=True))
+    for name in ("spool", "results"):
+        shutil.rmtree(settings.data_dir / name)
+    for file in settings.data_dir.glob("triage.db*"):
+        file.unlink()
+    return end
 
 
 def _draw(folder: Path, console: Console) -> Sequence[samples.Sample]:
@@ -124,9 +154,15 @@ def _send(address: tuple[str, int, str], path: Path) -> None:
         msg = f"The listener on {host}:{port} did not accept the association; see the log."
         raise PeerUnreachable(msg)
     try:
-        association.send_c_store(film)
+        answer = association.send_c_store(film)
     finally:
         association.release()
+    # An answer without a status: the connection broke.
+    status = answer.get("Status")
+    if status != 0:
+        said = "no status" if status is None else f"status 0x{status:04X}"
+        msg = f"The listener answered {path.name} with {said} {answer.get('ErrorComment', '')}".rstrip()
+        raise TriageError(f"{msg}; see the log, then run it again.")
 
 
 def _settled(db: Database) -> int:
