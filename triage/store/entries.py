@@ -228,7 +228,7 @@ def show_new_film(session: Session, study: Study, policy: Policy, now: datetime,
     news = [*(one for one in _news_of(entry) if one != said), said]
     changes: dict[str, Any] = {"standing": {**entry.standing, "news": news}}
     if entry.state is EntryState.READ:
-        # For UPS clients the workitem that was completed stays so: this is another one.
+        # To UPS clients a completed workitem is final: this is another one.
         changes |= {"read_by": None, "read_at": None, "workitem_uid": random_uid(), **UNCLAIMED}
         changes["transaction_uid"] = ""
         step(session, entry, EntryStep.REOPEN, now, actor=actor, cause=said, changes=changes)
