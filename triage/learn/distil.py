@@ -44,10 +44,9 @@ def find_teacher(given: str, root: Path, leave_out: Sequence[str] = ()) -> Path:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that does not learn any more, and how much its word counts."""
+    """A network that does not learn any more."""
 
     network: torch.nn.Module
-    settings: Distil
 
     @classmethod
     def load(cls, settings: Distil, path: Path, device: torch.device) -> Teacher:
@@ -59,7 +58,7 @@ class Teacher:
         """
         network = finished(settings.architecture, path).to(device)
         moved = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(moved, settings)
+        return cls(moved)
 
     def answers(self, views: torch.Tensor) -> torch.Tensor:
         """Return the logits float32 [N, 7] for films at the teacher's size."""
@@ -69,12 +68,13 @@ class Teacher:
         answer: torch.Tensor = found.float()
         return answer
 
-    def mixed(
-        self, cost: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, codes: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the labels' cost mixed with how far the logits are from the teacher's answers."""
-        share = self.settings.share
-        return (1 - share) * cost + share * distance(logits, answers, codes, self.settings.temperature)
+
+def mixed(
+    cost: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, codes: torch.Tensor, settings: Distil
+) -> torch.Tensor:
+    """Return the labels' cost mixed with how far the logits are from the teacher's answers."""
+    share = settings.share
+    return (1 - share) * cost + share * distance(logits, answers, codes, settings.temperature)
 
 
 def distance(

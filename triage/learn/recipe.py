@@ -130,8 +130,9 @@ class Stage(_Section):
     learn: Literal["all", "head"] | Annotated[int, Field(ge=1, le=4)] = "all"
     #: Earlier blocks learn slower: the rate of a block is this share of the block's after it.
     block_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
-    #: Whether the recipe's teacher teaches here, where there is one.
-    taught: bool = True
+    #: How much of the cost is the distance to the recipe's teacher here; 0: it does not teach.
+    #: Left out, the share in `Distil` holds.
+    teacher_share: Share | None = None
     #: Begin from the averaged weights of the stage before, and average anew.
     anew: bool = False
     twins: Twins = Twins()
@@ -206,8 +207,11 @@ class Recipe(_Section):
         return self
 
     def teacher_of(self, stage: Stage) -> Distil | None:
-        """Return what teaches in a stage."""
-        return self.distil if stage.taught else None
+        """Return what teaches in a stage, with the share that it has there."""
+        share = stage.teacher_share
+        if self.distil is None or share == 0:
+            return None
+        return self.distil if share is None else self.distil.model_copy(update={"share": share})
 
     @property
     def digest(self) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from triage.errors import TrainingFailed
 from triage.learn import checkpoint, networks, transfer, validate
-from triage.learn.distil import Teacher
+from triage.learn.distil import Teacher, mixed
 from triage.learn.loss import apart, loss
 from triage.learn.progress import progress
 from triage.learn.recipe import Recipe, Schedule, Stage
@@ -291,9 +291,10 @@ def cost_of(
         found = network(inputs.contiguous(memory_format=torch.channels_last))
     logits, twins = found[: len(codes)], found[len(codes) :]
     cost = loss(logits, codes, stage.loss or recipe.loss)
-    if teacher is not None and stage.taught:
+    settings = recipe.teacher_of(stage)
+    if teacher is not None and settings is not None:
         answers = teacher.answers(batch.views.to(device))
-        cost = teacher.mixed(cost, logits, answers, codes)
+        cost = mixed(cost, logits, answers, codes, settings)
     if not len(twins):
         return cost
     return cost + stage.twins.weight * apart(logits[: len(twins)], twins, codes[: len(twins)])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from triage.assess.network import build as serving
 from triage.errors import ConfigurationError, ModelRefused, TrainingFailed
 from triage.learn import networks
-from triage.learn.distil import Teacher, distance, find_teacher
+from triage.learn.distil import Teacher, distance, find_teacher, mixed
 from triage.learn.loss import apart
 from triage.learn.recipe import Distil, read_recipe, without
 from triage.learn.runs import Run
@@ -25,7 +25,7 @@ _STAGES = """
 size = 32
 films = 8
 rate = 0.001
-taught = false
+teacher_share = 0.0
 [[stages]]
 size = 32
 films = 16
@@ -67,13 +67,15 @@ def test_two_answers_to_one_film_are_as_far_apart_as_their_classes_say():
     assert float(apart(one, other, codes)) == pytest.approx(divergence / 2, rel=1e-5)
 
 
-def test_the_share_mixes_labels_and_teacher(weights):
-    teacher = Teacher.load(
-        Distil(teacher="x", architecture="densenet121", share=0.25), weights, torch.device("cpu")
-    )
+def test_the_share_mixes_labels_and_teacher(make_recipe):
+    stages = _STAGES + "[[stages]]\nsize = 32\nfilms = 8\nrate = 0.001\nteacher_share = 0.25\n"
+    recipe = read_recipe(make_recipe(extra=_distil("x"), stages=stages))
+    untaught, usual, lighter = map(recipe.teacher_of, recipe.stages)
+    assert untaught is None
+    assert (usual, lighter) == (recipe.distil, recipe.distil.model_copy(update={"share": 0.25}))
     logits, said, codes = torch.randn(4, 7), torch.randn(4, 7), torch.tensor([0, 1, 2, 7])
-    mixed = teacher.mixed(torch.tensor(8.0), logits, said, codes)
-    assert float(mixed) == pytest.approx(6 + 0.25 * float(distance(logits, said, codes, 2.0)), rel=1e-5)
+    cost = mixed(torch.tensor(8.0), logits, said, codes, lighter)
+    assert float(cost) == pytest.approx(6 + 0.25 * float(distance(logits, said, codes, 2.0)), rel=1e-5)
 
 
 def test_a_run_learns_from_a_finished_run_and_keeps_to_it(make_set, make_recipe, weights, tmp_path):
@@ -163,7 +165,8 @@ def test_a_teacher_of_another_architecture_or_too_small_is_refused(make_recipe, 
     with pytest.raises(ConfigurationError, match="a stage of 64 pixels is larger than what its teacher sees"):
         read_recipe(
             make_recipe(
-                extra=_distil("x"), stages="[[stages]]\nsize = 64\nfilms = 8\nrate = 0.001\ntaught = true\n"
+                extra=_distil("x"),
+                stages="[[stages]]\nsize = 64\nfilms = 8\nrate = 0.001\n",
             )
         )
 
