@@ -15,12 +15,13 @@ from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
 
 SIZE = 64
+_LIMITS = Thresholds(0.2, 0.5)
 
 
-def described(size: int) -> Model:
+def described(size: int, limits: Thresholds = _LIMITS, folder: Path = Path()) -> Model:
     """Return what a registry would say of a model for films of this size, for engines made by a test."""
     return Model(
-        folder=Path(),
+        folder=folder,
         name="chest",
         version="9",
         architecture="none",
@@ -31,8 +32,8 @@ def described(size: int) -> Model:
         data_sha256="",
         scale=Scale(),
         gate=0.5,
-        any_disease=Thresholds(0.2, 0.5),
-        findings={finding: Thresholds(0.2, 0.5) for finding in Finding},
+        any_disease=limits,
+        findings=dict.fromkeys(Finding, limits),
     )
 
 

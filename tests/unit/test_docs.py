@@ -13,6 +13,7 @@ import pytest
 import typer
 
 import triage
+from tests.keys import keys
 from triage import observe, settings
 from triage.cli.main import app
 from triage.errors import TriageError
@@ -21,23 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
-def _settings(model, prefix=""):
-    for name, field in model.model_fields.items():
-        inner = getattr(field.annotation, "__args__", (field.annotation,))[0]
-        if hasattr(inner, "model_fields"):
-            yield from _settings(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _defaults(model, prefix=""):
-    for name, field in model.model_fields.items():
-        inner = getattr(field.annotation, "__args__", (field.annotation,))[0]
-        if hasattr(inner, "model_fields"):
-            yield from _defaults(inner, f"{prefix}{name}.")
-        else:
-            default = "required" if field.is_required() else field.default
-            yield f"{prefix}{name}", "unset" if default is None else default
+def _default(field):
+    if field.is_required():
+        return "required"
+    return "unset" if field.default is None else field.default
 
 
 def _commands(command, prefix=""):
@@ -59,12 +47,14 @@ def _import_everything():
             importlib.import_module(module.name)
 
 
-@pytest.mark.parametrize("key", sorted(_settings(settings.Settings)))
+@pytest.mark.parametrize("key", sorted(key for key, _ in keys(settings.Settings)))
 def test_every_setting_is_explained(key):
     assert f"`{key}`" in REFERENCE
 
 
-@pytest.mark.parametrize(("key", "default"), sorted(_defaults(settings.Settings), key=str))
+@pytest.mark.parametrize(
+    ("key", "default"), sorted(((key, _default(field)) for key, field in keys(settings.Settings)), key=str)
+)
 def test_every_default_is_the_one_of_the_code(key, default):
     (said,) = re.findall(rf"^\| `{re.escape(key)}` \| ([^|]+) \|", REFERENCE, re.MULTILINE)
     if said.startswith("`"):

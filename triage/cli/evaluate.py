@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +37,14 @@ class _Wanted:
     audit: bool
     report: Path | None
     pictures: Path | None
+
+    def of(self, number: int) -> _Wanted:
+        """Return what is wanted of the model of that number: from the second on its files are numbered."""
+        if number == 1:
+            return self
+        report = self.report and self.report.with_stem(f"{self.report.stem}-{number}")
+        pictures = self.pictures and self.pictures.with_name(f"{self.pictures.name}-{number}")
+        return replace(self, report=report, pictures=pictures)
 
 
 def register(app: typer.Typer) -> None:
@@ -91,17 +99,11 @@ def evaluate(
     are of the films that it learnt from.
     """
     documents: list[dict[str, Any]] = []
-    for found, opened, made in _judged(
-        _Choice(model, version, models, engine, run or []), data, labels, cache
-    ):
-        number = f"-{len(documents) + 1}" if documents else ""
-        wanted = _Wanted(
-            audit=audit,
-            report=report.with_stem(report.stem + number) if report else None,
-            pictures=pictures.with_name(pictures.name + number) if pictures else None,
-        )
-        asked = {"split": split, "cache": cache, "border": border, "labels": labels}
-        documents.append(_judge(found, opened, made, data, asked, wanted))
+    choice = _Choice(model, version, models, engine, run or [])
+    wanted = _Wanted(audit, report, pictures)
+    asked = {"split": split, "cache": cache, "border": border, "labels": labels}
+    for number, (found, opened, made) in enumerate(_judged(choice, data, labels, cache), 1):
+        documents.append(_judge(found, opened, made, data, asked, wanted.of(number)))
         if not as_json:
             from triage.learn.table import table
 

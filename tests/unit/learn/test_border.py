@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from triage.assess.registry import Model, Thresholds
-from triage.assess.scale import Scale
-from triage.domain.finding import CLASSES, Finding
+from tests.models import described
+from triage.assess.registry import Thresholds
+from triage.domain.finding import CLASSES
 from triage.learn.evaluate import Evaluation, evaluate
 
 
@@ -22,22 +22,7 @@ class Undecided:
 @pytest.fixture
 def judge(tmp_path: Path) -> Callable[[Path], tuple[Evaluation, list[str]]]:
     """Evaluate as the command does where nothing is asked for, and return what was said too."""
-    limits = Thresholds(0.5, 0.9)
-    model = Model(
-        folder=tmp_path,
-        name="chest",
-        version="9",
-        architecture="densenet121",
-        classes=CLASSES,
-        size=32,
-        preparation="equalised/1",
-        sha256="ab" * 32,
-        data_sha256="cd" * 32,
-        scale=Scale(),
-        gate=0.5,
-        any_disease=limits,
-        findings=dict.fromkeys(Finding, limits),
-    )
+    model = described(32, Thresholds(0.5, 0.9), tmp_path)
 
     def judged(data: Path) -> tuple[Evaluation, list[str]]:
         said: list[str] = []

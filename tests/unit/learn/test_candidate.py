@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models import described
 from triage.assess.registry import Model, Thresholds
-from triage.assess.scale import Scale
 from triage.cli import main as cli
-from triage.domain.finding import CLASSES, Finding
+from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn.candidate import candidate
 from triage.learn.data import LEFT_OUT, read_films
@@ -45,22 +45,7 @@ class Eager:
 
 @pytest.fixture
 def model(tmp_path) -> Model:
-    limits = Thresholds(0.1, 0.15)
-    return Model(
-        folder=tmp_path,
-        name="chest",
-        version="9",
-        architecture="densenet121",
-        classes=CLASSES,
-        size=32,
-        preparation="equalised/1",
-        sha256="ab" * 32,
-        data_sha256="cd" * 32,
-        scale=Scale(),
-        gate=0.5,
-        any_disease=limits,
-        findings=dict.fromkeys(Finding, limits),
-    )
+    return described(32, Thresholds(0.1, 0.15), tmp_path)
 
 
 def test_nothing_is_learnt_or_chosen_of_a_source_that_is_left_out(make_set, make_recipe):

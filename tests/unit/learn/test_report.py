@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.models import described
 from triage.assess.registry import Model, Thresholds
-from triage.assess.scale import Scale
-from triage.domain.finding import CLASSES, Finding
+from triage.domain.finding import CLASSES
 from triage.errors import NotWritten
 from triage.learn import audit as auditing
 from triage.learn.audit import audit
@@ -39,22 +39,7 @@ class White:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
-    limits = Thresholds(0.5, 0.9)
-    return Model(
-        folder=tmp_path,
-        name="chest",
-        version="9",
-        architecture="densenet121",
-        classes=CLASSES,
-        size=32,
-        preparation="equalised/1",
-        sha256="ab" * 32,
-        data_sha256="cd" * 32,
-        scale=Scale(),
-        gate=0.5,
-        any_disease=limits,
-        findings=dict.fromkeys(Finding, limits),
-    )
+    return described(32, Thresholds(0.5, 0.9), tmp_path)
 
 
 @pytest.fixture

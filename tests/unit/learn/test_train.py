@@ -137,17 +137,22 @@ def test_a_pickle_is_refused_where_safetensors_belong(make_set, make_recipe, tmp
         training.train(recipe, make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
-    make_set, make_recipe, tmp_path, monkeypatch
-):
+def _spoil_the_second_step(monkeypatch, added):
+    """Add something made of the logits to the second step's loss; a checkpoint is kept of every step."""
     monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 0.0)
     real, calls = steps.loss, []
 
-    def broken(logits, codes, settings):
+    def spoilt(logits, codes, settings):
         calls.append(1)
-        return real(logits, codes, settings) * (float("nan") if len(calls) == 2 else 1)
+        return real(logits, codes, settings) + (added(logits) if len(calls) == 2 else 0)
 
-    monkeypatch.setattr(steps, "loss", broken)
+    monkeypatch.setattr(steps, "loss", spoilt)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
+    make_set, make_recipe, tmp_path, monkeypatch
+):
+    _spoil_the_second_step(monkeypatch, lambda _: float("nan"))
     with pytest.raises(TrainingFailed, match="The loss is nan at step 2 of stage 1"):
         training.train(make_recipe(), make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
     (folder,) = (tmp_path / "runs").iterdir()
@@ -158,15 +163,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
 def test_a_gradient_that_is_no_number_stops_the_run_before_its_step(
     make_set, make_recipe, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 0.0)
-    real, calls = steps.loss, []
-
-    def steep(logits, codes, settings):
-        calls.append(1)
-        # of a root the value at 0 is a number, the slope is not
-        return real(logits, codes, settings) + (torch.sqrt(0 * logits.sum()) if len(calls) == 2 else 0)
-
-    monkeypatch.setattr(steps, "loss", steep)
+    # of a root the value at 0 is a number, the slope is not
+    _spoil_the_second_step(monkeypatch, lambda logits: torch.sqrt(0 * logits.sum()))
     with pytest.raises(
         TrainingFailed, match="The gradient is nan at step 2 of stage 1; lower the stage's rate"
     ):
