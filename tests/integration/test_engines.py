@@ -22,7 +22,7 @@ from triage.assess.engines.torch_engine import load_network
 from triage.assess.explain import Explainer, overlay
 from triage.assess.network import build
 from triage.assess.prepare import prepare
-from triage.assess.registry import Model, find
+from triage.assess.registry import Model, find, load
 from triage.domain.finding import Finding
 from triage.errors import ModelRefused
 
@@ -57,6 +57,38 @@ def test_openvino_agrees_with_torch(model: Model, cache: Path, reference) -> Non
     assert agreement.holds
     assert agreement.films == 3
     assert 0 < agreement.largest <= TOLERANCE["bf16"]
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    root = tmp_path_factory.mktemp("ensembles")
+    return load(write_model(root, architecture="densenet121@32+efficientnet-lite0", size=SIZE))
+
+
+def test_an_ensemble_serves_like_one_network(ensemble: Model, cache: Path) -> None:
+    reference = open_engine(ensemble, "torch")
+    agreement = verify_engine(ensemble, open_engine(ensemble, "openvino", cache, threads=1), FILMS, reference)
+    assert agreement.holds
+    assert 0 < agreement.largest
+    heat = Explainer(ensemble).map(FILMS[0], Finding.TUBERCULOSIS)
+    alone = [
+        Explainer(ensemble, network).map(FILMS[0], Finding.TUBERCULOSIS)
+        for network in load_network(ensemble).networks
+    ]
+    assert (heat.shape, heat.min(), heat.max()) == ((SIZE, SIZE), 0, 1)
+    assert all(np.corrcoef(heat.ravel(), one.ravel())[0, 1] > 0.2 for one in alone)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "why"),
+    [
+        ("densenet121+vgg16", "'vgg16' is not known; known: densenet121, "),
+        ("densenet121@big", "'densenet121@big' has 'big' where the edge of its films belongs"),
+    ],
+)
+def test_an_ensemble_of_what_nobody_knows_is_refused(architecture: str, why: str) -> None:
+    with pytest.raises(ModelRefused, match=why):
+        build(architecture, 7)
 
 
 def test_a_second_start_needs_no_torch(models: Path, model: Model, cache: Path) -> None:

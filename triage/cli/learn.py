@@ -139,7 +139,11 @@ def verify(
 
 def package(
     weights: Annotated[
-        list[Path], typer.Argument(help="Safetensors file of a finished run; of several the mean is taken.")
+        list[Path],
+        typer.Argument(
+            help="Safetensors files of finished runs: of those of one network the mean is taken, "
+            "several networks answer together."
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option("--out", help="The model's folder, NAME/VERSION.")],

@@ -49,8 +49,9 @@ def packaging(
 
     What else belongs to it is written beside it; at the end all of it takes the place of `target`, which is
     `models/<name>/<version>`. Until then, and if anything fails, nothing of `target` changes. Of several
-    weights of one network, as from the last stages of a run, the mean is taken. `architecture` and `size`
-    are told by the settings of the run that weights lie in; for weights from elsewhere they are given.
+    weights of one network, as from the last stages of a run, the mean is taken; networks of several kinds
+    become an ensemble, in the order given. `architecture` and `size` are told by the settings of the run
+    that weights lie in; for weights from elsewhere they are given.
 
     Raises:
         ConfigurationError: they are not known, or are not those of the run.
@@ -58,8 +59,7 @@ def packaging(
         ModelRefused: the weights are missing, a pickle, or of another architecture.
         NotWritten: the disk has no room.
     """
-    architecture, size = _network_of(weights, architecture, size)
-    state = _mean(weights, architecture)
+    architecture, size, state = _joined(_kinds(weights, architecture, size))
     films = read_films(data)
     indices = np.flatnonzero(films.splits == "val")
     if not len(indices):
@@ -94,26 +94,57 @@ def _beside(target: Path) -> Path:
         raise not_written(target, error) from None
 
 
-def _network_of(weights: Sequence[Path], architecture: str | None, size: int | None) -> tuple[str, int]:
-    """Return the architecture and the edge of the input, as the runs of the weights or the caller tell."""
+def _kinds(
+    weights: Sequence[Path], architecture: str | None, size: int | None
+) -> dict[str, tuple[int, list[Path]]]:
+    """Return edge of the input and weights of each architecture, as their runs or the caller tell."""
+    kinds: dict[str, tuple[int, list[Path]]] = {}
     for path in weights:
-        settings = Run(path.parent).settings()
-        if settings is None:
-            continue
-        stage = re.fullmatch(r"stage-(\d+)-\d+\.safetensors", path.name)
-        edge = settings.stages[int(stage[1]) - 1 if stage else -1].size
-        if (architecture or settings.architecture, size or edge) != (settings.architecture, edge):
+        name, edge = _kind(path, architecture, size)
+        known, paths = kinds.setdefault(name, (edge, []))
+        if known != edge:
             msg = (
-                f"{path} is of {settings.architecture} for {edge} pixels by its run's settings, not of "
-                f"{architecture or settings.architecture} for {size or edge}: say nothing else, and package "
-                "weights of one kind together."
+                f"{paths[0]} and {path} are both of {name}, for {known} and {edge} pixels: package "
+                "weights of one size together."
             )
             raise ConfigurationError(msg)
-        architecture, size = settings.architecture, edge
-    if size is None:
-        msg = f"No settings of a run lie beside {weights[0]}: give --size, and --architecture if need be."
+        paths.append(path)
+    return kinds
+
+
+def _kind(path: Path, architecture: str | None, size: int | None) -> tuple[str, int]:
+    settings = Run(path.parent).settings()
+    if settings is None:
+        if size is None:
+            msg = f"No settings of a run lie beside {path}: give --size, and --architecture if need be."
+            raise ConfigurationError(msg)
+        return architecture or _USUAL, size
+    stage = re.fullmatch(r"stage-(\d+)-\d+\.safetensors", path.name)
+    edge = settings.stages[int(stage[1]) - 1 if stage else -1].size
+    if (architecture or settings.architecture, size or edge) != (settings.architecture, edge):
+        msg = (
+            f"{path} is of {settings.architecture} for {edge} pixels by its run's settings, not of "
+            f"{architecture or settings.architecture} for {size or edge}: leave --architecture "
+            "and --size away."
+        )
         raise ConfigurationError(msg)
-    return architecture or _USUAL, size
+    return settings.architecture, edge
+
+
+def _joined(kinds: Mapping[str, tuple[int, Sequence[Path]]]) -> tuple[str, int, dict[str, torch.Tensor]]:
+    """Return the architecture, the edge of the input and the weights of one network, or of an ensemble."""
+    size = max(edge for edge, _ in kinds.values())
+    states = [_mean(paths, name) for name, (_, paths) in kinds.items()]
+    if len(kinds) == 1:
+        return next(iter(kinds)), size, states[0]
+    names: list[str] = []
+    whole: dict[str, torch.Tensor] = {}
+    for place, ((name, (edge, _)), state) in enumerate(zip(kinds.items(), states, strict=True)):
+        reduced = edge < size
+        names.append(f"{name}@{edge}" if reduced else name)
+        where = f"networks.{place}.network." if reduced else f"networks.{place}."
+        whole |= {where + key: tensor for key, tensor in state.items()}
+    return "+".join(names), size, whole
 
 
 def _mean(weights: Sequence[Path], architecture: str) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from triage.learn.networks import HEADS
 _TORCHVISION = re.compile(r"(denselayer\d+)\.(norm1|relu1|conv1|norm2|relu2|conv2)\.")
 _HEADS = tuple(f"{name}." for name in HEADS)
 _BLOCKS = 4
-#: The teacher's sixteen small blocks count as four.
+#: The sixteen small blocks of an EfficientNet count as four.
 _SMALL_BLOCKS = 4
 
 
@@ -59,7 +59,7 @@ def block_of(name: str) -> int:
     """Return how far a parameter is from the head: 0 the head, 1 the last dense block, ... 4 the first."""
     if name.startswith(_HEADS):
         return 0
-    small = re.match(r"_blocks\.(\d+)\.", name)
+    small = re.match(r"_blocks\.\d+\.(\d+)\.", name)
     if small:
         return _BLOCKS - int(small.group(1)) // _SMALL_BLOCKS
     layer = re.match(r"layer(\d)\.", name)

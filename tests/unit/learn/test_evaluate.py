@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models import write_model
+from triage.assess.engine import open_engine
 from triage.assess.network import build
+from triage.assess.prepare import prepare
 from triage.assess.registry import load, versions
 from triage.assess.scale import Scale
 from triage.domain.finding import Finding
@@ -21,7 +23,7 @@ from triage.learn.answers import Answers, answers_of
 from triage.learn.calibrate import _best_for_f1, calibrate, temperature_of, threshold_for, threshold_of_f1
 from triage.learn.card import package_with_card
 from triage.learn.data import FilmRow, Films, read_films
-from triage.learn.package import _network_of, packaging
+from triage.learn.package import _kinds, packaging
 from triage.learn.recipe import read_recipe
 from triage.learn.runs import Run
 from triage.learn.verify import verify
@@ -113,15 +115,42 @@ def test_the_run_tells_what_network_its_weights_are_of(make_recipe, weights, tmp
     run = Run(tmp_path / "runs" / "tiny-1")
     run.begin(read_recipe(make_recipe(stages=stages)), "d" * 64, datetime(2026, 1, 1, tzinfo=UTC))
     first, last = run.folder / "stage-1-32.safetensors", run.weights
-    assert _network_of([last], None, None) == _network_of([weights, last], None, 64) == ("densenet121", 64)
-    assert _network_of([first], None, 32) == ("densenet121", 32)
+    assert _kinds([last], None, None) == {"densenet121": (64, [last])}
+    assert _kinds([weights, last], None, 64) == {"densenet121": (64, [weights, last])}
+    assert _kinds([first], None, 32) == {"densenet121": (32, [first])}
+    assert _kinds([weights], None, 64) == {"densenet121": (64, [weights])}
     with pytest.raises(ConfigurationError, match=r"densenet121 for 64 pixels .* not of densenet169 for 64"):
-        _network_of([last], "densenet169", None)
-    with pytest.raises(ConfigurationError, match=r"densenet121 for 64 pixels .* not of densenet121 for 32"):
-        _network_of([first, last], None, None)
+        _kinds([last], "densenet169", None)
+    with pytest.raises(ConfigurationError, match=r"are both of densenet121, for 32 and 64 pixels"):
+        _kinds([first, last], None, None)
     with pytest.raises(ConfigurationError, match=r"No settings of a run lie beside .*: give --size"):
-        _network_of([weights], None, None)
-    assert _network_of([weights], None, 64) == ("densenet121", 64)
+        _kinds([weights], None, None)
+
+
+def test_networks_of_several_kinds_are_packaged_as_an_ensemble(make_recipe, make_set, tmp_path):
+    torch.manual_seed(0)
+    files, networks = [], []
+    for name, edge in (("densenet121", 32), ("efficientnet-lite0", 64)):
+        run = Run(tmp_path / "runs" / f"{name}-1")
+        stages = f"[[stages]]\nsize = {edge}\nfilms = 8\nrate = 0.001\n"
+        recipe = read_recipe(make_recipe(stages=stages, architecture=f'"{name}"'))
+        run.begin(recipe, "d" * 64, datetime(2026, 1, 1, tzinfo=UTC))
+        networks.append(build(name, 7))
+        save_file(networks[-1].state_dict(), run.weights)
+        files.append(run.weights)
+    target, cache = tmp_path / "models" / "both" / "1", tmp_path / "cache"
+    with packaging(files, target, make_set(each=8), cache=cache, engine="torch") as model:
+        assert (model.architecture, model.size) == ("densenet121@32+efficientnet-lite0", 64)
+        film = prepare(np.random.default_rng(0).random((90, 80), np.float32), 64)
+        small = film.reshape(1, 32, 2, 32, 2).mean(axis=(2, 4))
+        with torch.inference_mode():
+            both = [
+                network(torch.from_numpy(np.stack([seen, seen[..., ::-1]])).float()).mean(0).numpy()
+                for network, seen in zip(networks, (small, film), strict=True)
+            ]
+        said = open_engine(model, "torch").infer(film[None])[0]
+        assert np.allclose(said, np.mean(both, axis=0), atol=2e-2)
+        assert np.abs(both[0] - both[1]).max() > 0.1
 
 
 def test_a_set_without_val_is_refused(make_set, weights, tmp_path):

@@ -69,8 +69,6 @@ def test_earlier_blocks_learn_slower(network):
 
 @pytest.mark.parametrize("architecture", ["densenet121", "resnet18", "efficientnet-lite0"])
 def test_every_network_has_a_head_and_four_blocks_and_learns_from_the_head_on(architecture):
-    if architecture == "efficientnet-lite0":
-        pytest.importorskip("efficientnet_lite_pytorch")
     network = networks.build(architecture, pretrained=False)
     assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
     assert {block_of(name) for name, _ in network.named_parameters()} == {0, 1, 2, 3, 4}
