@@ -1,4 +1,4 @@
-"""A finished network that teaches another: it sees each film larger, and its doubts are learnt as well."""
+"""Finished networks that teach another: each sees a film at its own size; their doubts are learnt as well."""
 
 from __future__ import annotations
 
@@ -9,70 +9,45 @@ from pathlib import Path
 import torch
 
 from triage.domain.finding import CLASSES
-from triage.errors import ConfigurationError
 from triage.learn.labels import CODE_NOT_FRONTAL
 from triage.learn.networks import finished
-from triage.learn.recipe import Distil, name_without
-from triage.learn.runs import WEIGHTS, command, last_run, may_know, refuse_knowing
-
-
-def find_teacher(given: str, root: Path, leave_out: Sequence[str] = ()) -> Path:
-    """Return the weights of a teacher, given as a file, as a run's folder, or as the recipe of its run.
-
-    For a recipe the newest finished run in `root` is taken. Where the learner leaves sources out, so must its
-    teacher have done, or its answers would tell of them.
-
-    Raises:
-        ConfigurationError: there is none, or it has learnt from a source that is left out.
-    """
-    path = Path(given)
-    for file in (path, path / WEIGHTS, root / given / WEIGHTS):
-        if file.is_file():
-            refuse_knowing(file, leave_out)
-            return file
-    for name in dict.fromkeys((name_without(given, leave_out), given)):
-        run = last_run(root, name, state="finished")
-        if run is not None and not may_know(run.weights, leave_out):
-            return run.weights
-    left = f" that has left out {', '.join(leave_out)}" if leave_out else ""
-    msg = (
-        f"The teacher '{given}' is no weights file, no run's folder and no recipe with a finished run{left} "
-        f"in {root}; train it first: {command(given, leave_out)}."
-    )
-    raise ConfigurationError(msg)
+from triage.learn.recipe import Distil
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A network that does not learn any more."""
+class Teachers:
+    """Networks that do not learn any more."""
 
-    network: torch.nn.Module
+    networks: tuple[torch.nn.Module, ...]
 
     @classmethod
-    def load(cls, settings: Distil, path: Path, device: torch.device) -> Teacher:
-        """Return the teacher with the weights of a file.
+    def load(cls, settings: Distil, weights: Sequence[Path], device: torch.device) -> Teachers:
+        """Return the teachers of a recipe with the weights of a file each.
 
         Raises:
-            ModelRefused: the weights are no safetensors or of another architecture.
-            ConfigurationError: the teacher's packages are not installed.
+            ModelRefused: weights are no safetensors or of another architecture.
+            ConfigurationError: a teacher's packages are not installed.
         """
-        network = finished(settings.architecture, path).to(device)
-        moved = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(moved)
+        networks = []
+        for teacher, path in zip(settings.teachers, weights, strict=True):
+            network = finished(teacher.architecture, path).to(device)
+            networks.append(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        return cls(tuple(networks))
 
-    def answers(self, views: torch.Tensor) -> torch.Tensor:
-        """Return the logits float32 [N, 7] for films at the teacher's size."""
-        views = views.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), torch.autocast(views.device.type, torch.bfloat16):
-            found = self.network(views)
-        answer: torch.Tensor = found.float()
-        return answer
+    def answers(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the mean of their logits, float32 [N, 7], for the same films at the size of each."""
+        found = []
+        for network, view in zip(self.networks, views, strict=True):
+            films = view.contiguous(memory_format=torch.channels_last)
+            with torch.no_grad(), torch.autocast(films.device.type, torch.bfloat16):
+                found.append(network(films).float())
+        return torch.stack(found).mean(0)
 
 
 def mixed(
     cost: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, codes: torch.Tensor, settings: Distil
 ) -> torch.Tensor:
-    """Return the labels' cost mixed with how far the logits are from the teacher's answers."""
+    """Return the labels' cost mixed with how far the logits are from the teachers' answers."""
     share = settings.share
     return (1 - share) * cost + share * distance(logits, answers, codes, settings.temperature)
 

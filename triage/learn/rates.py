@@ -12,7 +12,7 @@ import torch
 
 from triage.errors import TrainingFailed
 from triage.learn import transfer
-from triage.learn.distil import Teacher
+from triage.learn.distil import Teachers
 from triage.learn.sampling import Drawer
 from triage.learn.training import cost_of, optimiser_of
 from triage.learn.written import whole
@@ -35,7 +35,7 @@ def find_rate(
     network: torch.nn.Module,
     drawer: Drawer,
     device: torch.device,
-    teacher: Teacher | None = None,
+    teachers: Teachers | None = None,
     *,
     low: float = 1e-6,
     high: float = 1.0,
@@ -64,7 +64,7 @@ def find_rate(
         rate = low * (high / low) ** (step / max(1, steps - 1))
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        cost = cost_of(network, recipe, stage, batch, device, teacher)
+        cost = cost_of(network, recipe, stage, batch, device, teachers)
         value = float(cost.detach())
         if not math.isfinite(value):
             break

@@ -19,6 +19,7 @@ from triage.learn.labels import LABELS, UNLABELLED
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Whole = Annotated[int, Field(ge=1)]
+Edge = Annotated[int, Field(ge=32, le=224)]
 
 
 class _Section(BaseModel):
@@ -94,18 +95,25 @@ class Augment(_Section):
     letters: Share = 0.35
 
 
-class Distil(_Section):
-    """A finished network whose answers are learnt beside the labels."""
+class Teacher(_Section):
+    """A finished network that teaches another."""
 
     #: A weights file or a run's folder, relative to the recipe, or a recipe: its newest finished run.
-    teacher: Annotated[str, Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)]
     architecture: str = "efficientnet-lite0"
-    #: How much of the cost is the distance to the teacher; the rest is that of the labels.
+    #: The edge of the films that it sees: those of the learner, reduced from the largest edge among them.
+    size: Edge = 160
+
+
+class Distil(_Section):
+    """Finished networks whose answers are learnt beside the labels."""
+
+    #: Their logits are averaged.
+    teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
+    #: How much of the cost is the distance to the teachers; the rest is that of the labels.
     share: Share = 0.5
     #: What both answers are divided by, so that small probabilities count too.
     temperature: Positive = 2.0
-    #: The edge of the films that the teacher sees; the same changed film, reduced, is what the learner sees.
-    size: Annotated[int, Field(ge=32, le=224)] = 160
 
 
 class Twins(_Section):
@@ -120,7 +128,7 @@ class Twins(_Section):
 class Stage(_Section):
     """Some films at one size; stages follow each other and hand their weights on."""
 
-    size: Annotated[int, Field(ge=32, le=224)]
+    size: Edge
     #: How many films are drawn, with replacement, in the whole stage.
     films: Whole
     rate: Positive
@@ -130,7 +138,7 @@ class Stage(_Section):
     learn: Literal["all", "head"] | Annotated[int, Field(ge=1, le=4)] = "all"
     #: Earlier blocks learn slower: the rate of a block is this share of the block's after it.
     block_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
-    #: How much of the cost is the distance to the recipe's teacher here; 0: it does not teach.
+    #: How much of the cost is the distance to the recipe's teachers here; 0: they do not teach.
     #: Left out, the share in `Distil` holds.
     teacher_share: Share | None = None
     #: Begin from the averaged weights of the stage before, and average anew.
@@ -199,14 +207,9 @@ class Recipe(_Section):
         if self.batch % self.processes:
             msg = f"a batch of {self.batch} can't be shared by {self.processes} processes"
             raise ValueError(msg)
-        for stage in self.stages:
-            teacher = self.teacher_of(stage)
-            if teacher and stage.size > teacher.size:
-                msg = f"a stage of {stage.size} pixels is larger than what its teacher sees"
-                raise ValueError(msg)
         return self
 
-    def teacher_of(self, stage: Stage) -> Distil | None:
+    def distil_of(self, stage: Stage) -> Distil | None:
         """Return what teaches in a stage, with the share that it has there."""
         share = stage.teacher_share
         if self.distil is None or share == 0:
@@ -263,10 +266,19 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
     changed: dict[str, Any] = {}
     if recipe.start_from:
         changed["start_from"] = str((folder / recipe.start_from).resolve())
-    if recipe.distil and (folder / recipe.distil.teacher).exists():
-        teacher = str((folder / recipe.distil.teacher).resolve())
-        changed["distil"] = recipe.distil.model_copy(update={"teacher": teacher})
+    if recipe.distil:
+        teachers = tuple(
+            teacher.model_copy(update={"weights": _whole_path(teacher.weights, folder)})
+            for teacher in recipe.distil.teachers
+        )
+        changed["distil"] = recipe.distil.model_copy(update={"teachers": teachers})
     return recipe.model_copy(update=changed)
+
+
+def _whole_path(given: str, folder: Path) -> str:
+    """Return the whole path of weights, or of a folder that has some; what is neither stays a name."""
+    path = folder / given
+    return str(path.resolve()) if path.is_file() or any(path.glob("*.safetensors")) else given
 
 
 def without(recipe: Recipe, sources: Sequence[str]) -> Recipe:

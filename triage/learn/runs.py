@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib.figure
 
 from triage.errors import ConfigurationError, DataError
-from triage.learn.recipe import Recipe
+from triage.learn.recipe import Recipe, name_without
 from triage.learn.written import whole, write_text
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -130,6 +130,30 @@ def run_to_resume(root: Path, recipe: Recipe) -> Run:
         )
         raise DataError(msg)
     return run
+
+
+def find_weights(given: str, root: Path, leave_out: Sequence[str] = ()) -> Path:
+    """Return the weights that are meant by a file, a run's folder, or a recipe: its newest finished run.
+
+    Where sources are left out, a recipe's run must have left them out too, or its weights would tell of them.
+
+    Raises:
+        ConfigurationError: there are none, or they may have learnt from a source that is left out.
+    """
+    for file in (root / given, root / given / WEIGHTS):
+        if file.is_file():
+            refuse_knowing(file, leave_out)
+            return file
+    for name in dict.fromkeys((name_without(given, leave_out), given)):
+        run = last_run(root, name, state="finished")
+        if run is not None and not may_know(run.weights, leave_out):
+            return run.weights
+    left = f" that has left out {', '.join(leave_out)}" if leave_out else ""
+    msg = (
+        f"The weights '{given}' are no file, no run's folder and no recipe with a finished run{left} in "
+        f"{root}; train them first: {command(given, leave_out)}."
+    )
+    raise ConfigurationError(msg)
 
 
 def command(recipe: str, leave_out: Sequence[str]) -> str:

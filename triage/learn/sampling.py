@@ -28,14 +28,14 @@ _AHEAD = 6
 
 
 class Batch(NamedTuple):
-    """Films for a step: inputs float32 [B, 1, S, S], label codes int64 [B], and what a teacher sees of them.
+    """Films for a step: inputs float32 [B, 1, S, S], label codes int64 [B], and a view for each teacher.
 
-    Without a teacher the views are the inputs. The first films have twins float32 [T, 1, S, S].
+    A view is float32 [B, 1, E, E], of its teacher's edge. The first films have twins float32 [T, 1, S, S].
     """
 
     inputs: torch.Tensor
     codes: torch.Tensor
-    views: torch.Tensor
+    views: tuple[torch.Tensor, ...]
     twins: torch.Tensor
 
 
@@ -93,30 +93,35 @@ class Drawer:
         self._chances = [chances(films, stage.classes or recipe.classes) for stage in recipe.stages]
 
     def batch(self, stage: int, step: int, rank: int = 0, of: int = 1) -> Batch:
-        """Return a process's part of a step, every `of`-th film from `rank` on; always the same."""
+        """Return a process's part of a step, every `of`-th film from `rank` on; always the same.
+
+        Each film is changed once, at the largest edge among the stage and its teachers.
+        """
         rng = np.random.default_rng((self.recipe.seed, stage, step))
         here = self.recipe.stages[stage]
-        teacher = self.recipe.teacher_of(here)
+        distil = self.recipe.distil_of(here)
+        sizes = [teacher.size for teacher in distil.teachers] if distil else []
+        edge = max([here.size, *sizes])
         negatives = here.made_negatives or self.recipe.made_negatives
-        edge = teacher.size if teacher else here.size
-        change, reduce = Augmenter(edge, here.augment or self.recipe.augment), Prepare(here.size)
+        change = Augmenter(edge, here.augment or self.recipe.augment)
         rows = rng.choice(len(self.films), self.recipe.batch, p=self._chances[stage])
         seeds, luck = rng.integers(0, 2**63, len(rows)), rng.random(len(rows))
         mine = range(rank, len(rows), of)
         codes = np.minimum(self.films.codes[rows[mine]], CODE_NOT_FRONTAL)
-        views = np.empty((len(mine), 1, edge, edge), np.float32)
+        changed = np.empty((len(mine), 1, edge, edge), np.float32)
         for place, index in enumerate(mine):
             made = _made(int(codes[place]), negatives, float(luck[index]))
-            views[place] = change(self.pictures[rows[index]], int(seeds[index]), made)
+            changed[place] = change(self.pictures[rows[index]], int(seeds[index]), made)
             if made is not None:
                 codes[place] = CODE_NOT_FRONTAL
-        inputs = views if edge == here.size else np.stack([reduce(view) for view in views])
+        seen = {size: _reduced(changed, size) for size in {here.size, *sizes}}
+        inputs = seen[here.size]
         twin, count = Twin(here.size), round(here.twins.share * len(mine))
         twins = np.empty((count, *inputs.shape[1:]), np.float32)
         for place in range(count):
             twins[place] = twin(inputs[place], int(seeds[mine[place]]))
-        found = (inputs, codes, views, twins)
-        return Batch(*map(torch.from_numpy, found))
+        views = tuple(torch.from_numpy(seen[size]) for size in sizes)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(codes), views, torch.from_numpy(twins))
 
     def batches(
         self, stage: int, first: int, end: int, threads: int, rank: int = 0, of: int = 1
@@ -134,6 +139,14 @@ class Drawer:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def _reduced(changed: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Return changed films at an edge and equalised again; those that have that edge as they are."""
+    if changed.shape[-1] == size:
+        return changed
+    reduce = Prepare(size)
+    return np.stack([reduce(film) for film in changed])
 
 
 def _made(code: int, shares: MadeNegatives, chance: float) -> Made | None:

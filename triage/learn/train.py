@@ -14,10 +14,10 @@ from triage.errors import ConfigurationError, DataError, NotWritten, TrainingFai
 from triage.learn import checkpoint, networks, rates, transfer
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.data import Films, read_films
-from triage.learn.distil import Teacher, find_teacher
+from triage.learn.distil import Teachers
 from triage.learn.duplicates import refuse_leakage
-from triage.learn.recipe import Recipe, read_recipe, without
-from triage.learn.runs import Run, new_run, refuse_knowing, run_to_resume
+from triage.learn.recipe import Distil, Recipe, read_recipe, without
+from triage.learn.runs import Run, find_weights, new_run, refuse_knowing, run_to_resume
 from triage.learn.sampling import Drawer, asked, chances
 from triage.learn.together import Team, leading, processes_for
 from triage.learn.training import Training
@@ -41,7 +41,7 @@ def train(
     is learnt.
 
     Raises:
-        ConfigurationError: the recipe, its teacher or the device can't be used.
+        ConfigurationError: the recipe, its teachers or the device can't be used.
         DataError: films are missing or unreadable, a class is empty, a film is in two splits, or the run that
             is to go on began with others.
         ModelRefused: the checkpoint is of another architecture or no safetensors.
@@ -58,18 +58,18 @@ def train(
         began = run.folder.name
         msg = f"{data} has not the films that {began} began with; give those, or start without --resume."
         raise DataError(msg)
-    # beginning or going on, the teacher must be there before hours of decoding
-    teacher = _teacher_of(recipe, run, root)
+    # beginning or going on, the teachers must be there before hours of decoding
+    teachers = _teachers_of(recipe, run) if resume else _found(recipe.distil, recipe, root)
     grey = pictures(films, cache_dir(cache))
     if not resume:
         refuse_leakage(everything, grey)
     size = checkpoint.read_place(run.checkpoint).processes if resume else processes_for(recipe.processes, on)
     if not resume:
         run.begin(recipe, everything.digest, datetime.now(UTC))
-        run.note(processes=size, **_said_of(teacher))
+        run.note(processes=size, teachers=[_said_of(teacher) for teacher in teachers])
     try:
-        with leading(size, follow, recipe, films, cache, run.folder, teacher, resume) as team:
-            training = _training(team, recipe, films, cache, run, teacher, on, say)
+        with leading(size, follow, recipe, films, cache, run.folder, teachers, resume) as team:
+            training = _training(team, recipe, films, cache, run, teachers, on, say)
             if resume:
                 training.go_on()
                 run.note(state="running", why=None)
@@ -99,11 +99,11 @@ def follow(
     films: Films,
     cache: Path | None,
     folder: Path,
-    teacher: Path | None,
+    teachers: Sequence[Path],
     resume: bool,
 ) -> None:
     """Learn as one of the other processes of a team."""
-    training = _training(team, recipe, films, cache, Run(folder), teacher, torch.device("cpu"))
+    training = _training(team, recipe, films, cache, Run(folder), teachers, torch.device("cpu"))
     if resume:
         training.go_on()
     training.run_stages()
@@ -115,13 +115,13 @@ def _training(
     films: Films,
     cache: Path | None,
     run: Run,
-    teacher: Path | None,
+    teachers: Sequence[Path],
     device: torch.device,
     say: Callable[[str], None] = lambda _: None,
 ) -> Training:
     drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
-    taught = Teacher.load(recipe.distil, teacher, device) if recipe.distil and teacher else None
-    return Training(drawer, run, device, team=team, teacher=taught, say=say)
+    taught = Teachers.load(recipe.distil, teachers, device) if recipe.distil else None
+    return Training(drawer, run, device, team=team, teachers=taught, say=say)
 
 
 def _recipe(path: Path, leave_out: Sequence[str]) -> Recipe:
@@ -144,28 +144,38 @@ def _refuse_empty(recipe: Recipe, films: Films) -> None:
             raise DataError(msg)
 
 
-def _teacher_of(recipe: Recipe, run: Run, root: Path) -> Path | None:
-    """Return the weights of a recipe's teacher: a run that goes on keeps the one that it began with.
+def _found(distil: Distil | None, recipe: Recipe, root: Path) -> list[Path]:
+    """Return the weights of teachers, one after the other, as `find_weights` does."""
+    given = distil.teachers if distil else ()
+    return [find_weights(teacher.weights, root, recipe.leave_out) for teacher in given]
+
+
+def _teachers_of(recipe: Recipe, run: Run) -> list[Path]:
+    """Return the weights of the teachers that a run began with, and keeps.
 
     Raises:
-        ConfigurationError: there is none, or it has learnt from a source that the recipe leaves out.
-        TrainingFailed: the teacher of a run that goes on has changed.
+        ConfigurationError: one has learnt from a source that the recipe leaves out.
+        TrainingFailed: one has changed, or the recipe has others.
     """
-    if recipe.distil is None:
-        return None
-    began = run.summary()
-    if not began:
-        return find_teacher(recipe.distil.teacher, root, recipe.leave_out)
-    teacher = Path(str(began.get("teacher")))
-    if not teacher.is_file() or digest(teacher) != began.get("teacher_sha256"):
-        msg = f"The teacher {teacher} of {run.folder.name} has changed since; start anew without --resume."
+    kept = run.summary().get("teachers", [])
+    if len(kept) != len(recipe.distil.teachers if recipe.distil else ()):
+        msg = (
+            f"The recipe has not the teachers that {run.folder.name} began with; start anew without --resume."
+        )
         raise TrainingFailed(msg)
-    refuse_knowing(teacher, recipe.leave_out)
-    return teacher
+    for teacher in kept:
+        weights = Path(teacher["weights"])
+        if not weights.is_file() or digest(weights) != teacher["sha256"]:
+            msg = (
+                f"The teacher {weights} of {run.folder.name} has changed since; start anew without --resume."
+            )
+            raise TrainingFailed(msg)
+        refuse_knowing(weights, recipe.leave_out)
+    return [Path(teacher["weights"]) for teacher in kept]
 
 
-def _said_of(teacher: Path | None) -> dict[str, str]:
-    return {} if teacher is None else {"teacher": str(teacher.resolve()), "teacher_sha256": digest(teacher)}
+def _said_of(weights: Path) -> dict[str, str]:
+    return {"weights": str(weights.resolve()), "sha256": digest(weights)}
 
 
 def try_rates(
@@ -180,7 +190,7 @@ def try_rates(
 ) -> float:
     """Return the rate at which a recipe's first stage learns fastest, and draw the trial to `target`.
 
-    A teacher of that stage is looked for among the runs of `root`.
+    Teachers of that stage are looked for among the runs of `root`.
 
     Raises:
         ConfigurationError, DataError, ModelRefused, TrainingFailed, NotWritten: as `train`.
@@ -188,15 +198,15 @@ def try_rates(
     on = choose_device(device)
     recipe = _recipe(recipe_path, leave_out)
     films = read_films(data).without(recipe.leave_out)
-    settings = recipe.teacher_of(recipe.stages[0])
-    weights = find_teacher(settings.teacher, root, recipe.leave_out) if settings else None
+    distil = recipe.distil_of(recipe.stages[0])
+    weights = _found(distil, recipe, root)
     drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
     torch.manual_seed(recipe.seed)
     network = networks.begun(recipe, on)
     if recipe.start_from:
         transfer.start_from(network, Path(recipe.start_from))
-    teacher = Teacher.load(settings, weights, on) if settings and weights else None
-    trial = rates.find_rate(network, drawer, on, teacher)
+    teachers = Teachers.load(distil, weights, on) if distil else None
+    trial = rates.find_rate(network, drawer, on, teachers)
     rates.plot(trial, target)
     return trial.best
 

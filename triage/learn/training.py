@@ -16,7 +16,7 @@ import torch
 
 from triage.errors import TrainingFailed
 from triage.learn import checkpoint, networks, transfer, validate
-from triage.learn.distil import Teacher, mixed
+from triage.learn.distil import Teachers, mixed
 from triage.learn.loss import apart, loss
 from triage.learn.progress import progress
 from triage.learn.recipe import Recipe, Schedule, Stage
@@ -44,14 +44,14 @@ class Training:
         device: torch.device,
         *,
         team: Team = ALONE,
-        teacher: Teacher | None = None,
+        teachers: Teachers | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.drawer = drawer
         self.recipe = drawer.recipe
         self.run = run
         self.team = team
-        self._teacher = teacher
+        self._teachers = teachers
         self._device = device
         self._say = say
         torch.manual_seed(self.recipe.seed)
@@ -170,7 +170,7 @@ class Training:
         self.network.train()
         for module in still:
             module.eval()
-        cost = cost_of(self.network, self.recipe, stage, batch, self._device, self._teacher)
+        cost = cost_of(self.network, self.recipe, stage, batch, self._device, self._teachers)
         optimiser.zero_grad(set_to_none=True)
         cost.backward()  # type: ignore[no-untyped-call]
         learning = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
@@ -282,18 +282,18 @@ def cost_of(
     stage: Stage,
     batch: Batch,
     device: torch.device,
-    teacher: Teacher | None,
+    teachers: Teachers | None,
 ) -> torch.Tensor:
-    """Return what a batch costs in a stage: by its labels, its teacher's answers and its twins."""
+    """Return what a batch costs in a stage: by its labels, its teachers' answers and its twins."""
     codes = batch.codes.to(device)
     inputs = torch.cat([batch.inputs, batch.twins]).to(device)
     with torch.autocast(device.type, torch.bfloat16):
         found = network(inputs.contiguous(memory_format=torch.channels_last))
     logits, twins = found[: len(codes)], found[len(codes) :]
     cost = loss(logits, codes, stage.loss or recipe.loss)
-    settings = recipe.teacher_of(stage)
-    if teacher is not None and settings is not None:
-        answers = teacher.answers(batch.views.to(device))
+    settings = recipe.distil_of(stage)
+    if teachers is not None and settings is not None:
+        answers = teachers.answers([view.to(device) for view in batch.views])
         cost = mixed(cost, logits, answers, codes, settings)
     if not len(twins):
         return cost

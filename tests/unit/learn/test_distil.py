@@ -7,17 +7,23 @@ import math
 import sys
 from datetime import datetime
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from triage.assess.network import build as serving
+from triage.assess.prepare import Prepare
+from triage.assess.registry import digest
 from triage.errors import ConfigurationError, ModelRefused, TrainingFailed
 from triage.learn import networks
-from triage.learn.distil import Teacher, distance, find_teacher, mixed
+from triage.learn.cache import pictures
+from triage.learn.data import read_films
+from triage.learn.distil import Teachers, distance, mixed
 from triage.learn.loss import apart
-from triage.learn.recipe import Distil, read_recipe, without
-from triage.learn.runs import Run
+from triage.learn.recipe import Distil, Teacher, read_recipe, without
+from triage.learn.runs import Run, find_weights
+from triage.learn.sampling import Drawer
 from triage.learn.train import train
 
 _STAGES = """
@@ -41,9 +47,13 @@ def weights(tmp_path):
     return tmp_path / "teacher.safetensors"
 
 
-def _distil(teacher: str, **more: object) -> str:
-    lines = {"teacher": f'"{teacher}"', "architecture": '"densenet121"', "size": 48} | more
-    return "[distil]\n" + "\n".join(f"{key} = {value}" for key, value in lines.items())
+def _distil(*teachers: str, sizes: tuple[int, ...] = (48, 40)) -> str:
+    """Return the section of a recipe whose teachers have the sizes in their order."""
+    given = ", ".join(
+        f'{{ weights = "{weights}", architecture = "densenet121", size = {size} }}'
+        for weights, size in zip(teachers, sizes, strict=False)
+    )
+    return f"[distil]\nteachers = [{given}]"
 
 
 def test_the_distance_counts_frontal_films_and_the_six_classes_only():
@@ -70,7 +80,7 @@ def test_two_answers_to_one_film_are_as_far_apart_as_their_classes_say():
 def test_the_share_mixes_labels_and_teacher(make_recipe):
     stages = _STAGES + "[[stages]]\nsize = 32\nfilms = 8\nrate = 0.001\nteacher_share = 0.25\n"
     recipe = read_recipe(make_recipe(extra=_distil("x"), stages=stages))
-    untaught, usual, lighter = map(recipe.teacher_of, recipe.stages)
+    untaught, usual, lighter = map(recipe.distil_of, recipe.stages)
     assert untaught is None
     assert (usual, lighter) == (recipe.distil, recipe.distil.model_copy(update={"share": 0.25}))
     logits, said, codes = torch.randn(4, 7), torch.randn(4, 7), torch.tensor([0, 1, 2, 7])
@@ -80,31 +90,35 @@ def test_the_share_mixes_labels_and_teacher(make_recipe):
 
 def test_a_run_learns_from_a_finished_run_and_keeps_to_it(make_set, make_recipe, weights, tmp_path):
     data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
-    with pytest.raises(ConfigurationError, match="train it first: triage train first"):
+    with pytest.raises(ConfigurationError, match="train them first: triage train first"):
         train(make_recipe(extra=_distil("first"), stages=_STAGES), data, runs, cache=cache)
     short = "[[stages]]\nsize = 32\nfilms = 8\nrate = 0.001\n"
     teacher = train(make_recipe("first", stages=short), data, runs, cache=cache)
-    recipe = make_recipe(extra=_distil("first"), stages=_STAGES)
+    recipe = make_recipe(extra=_distil(weights.name, "first"), stages=_STAGES)
     taught = train(recipe, data, runs, device="cpu", cache=cache)
+    files = [weights, teacher / "weights.safetensors"]
     facts = json.loads((taught / "run.json").read_text())
-    assert facts["teacher"] == str(teacher / "weights.safetensors")
+    assert facts["teachers"] == [{"weights": str(file), "sha256": digest(file)} for file in files]
     plain = train(make_recipe("plain", stages=_STAGES), data, runs, device="cpu", cache=cache)
     ours, theirs = (load_file(run / "weights.safetensors") for run in (taught, plain))
     assert not torch.equal(ours["class_layers.out.weight"], theirs["class_layers.out.weight"])
     ours, theirs = (load_file(run / "stage-1-32.safetensors") for run in (taught, plain))
     assert torch.equal(ours["class_layers.out.weight"], theirs["class_layers.out.weight"])
     (teacher / "weights.safetensors").write_bytes(weights.read_bytes())
-    with pytest.raises(TrainingFailed, match=r"teacher .* has changed since"):
+    with pytest.raises(TrainingFailed, match=rf"teacher .*{teacher.name}.* has changed since"):
         train(recipe, data, runs, resume=True, device="cpu", cache=cache)
+    fewer = make_recipe(extra=_distil(weights.name), stages=_STAGES)
+    with pytest.raises(TrainingFailed, match=r"has not the teachers that .* began with"):
+        train(fewer, data, runs, resume=True, device="cpu", cache=cache)
 
 
-def test_a_teacher_is_a_file_a_folder_or_a_recipe(weights, tmp_path):
+def test_weights_are_a_file_or_the_folder_of_a_run(weights, tmp_path):
     folder = tmp_path / "runs" / "tiny-1"
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(weights.read_bytes())
-    assert find_teacher(str(weights), tmp_path) == weights
-    assert find_teacher(str(folder), tmp_path / "nowhere") == folder / "weights.safetensors"
-    assert find_teacher("tiny-1", tmp_path / "runs") == folder / "weights.safetensors"
+    assert find_weights(str(weights), tmp_path) == weights
+    assert find_weights(str(folder), tmp_path / "nowhere") == folder / "weights.safetensors"
+    assert find_weights("tiny-1", tmp_path / "runs") == folder / "weights.safetensors"
 
 
 def _finished(root, recipe, started: str):
@@ -117,31 +131,33 @@ def _finished(root, recipe, started: str):
     return run
 
 
-def test_a_teacher_has_left_out_what_its_learner_leaves_out(make_recipe, tmp_path):
+def test_weights_have_left_out_what_their_user_leaves_out(make_recipe, tmp_path):
     root, plain = tmp_path / "runs", read_recipe(make_recipe("first"))
     knowing = _finished(root, plain, "2026-01-02")
-    assert find_teacher("first", root) == knowing.weights
-    told = r"has left out south in .*; train it first: triage train first --leave-out=south\."
+    assert find_weights("first", root) == knowing.weights
+    told = r"has left out south in .*; train them first: triage train first --leave-out=south\."
     with pytest.raises(ConfigurationError, match=told):
-        find_teacher("first", root, ["south"])
+        find_weights("first", root, ["south"])
     for given in (knowing.folder.name, str(knowing.folder), str(knowing.weights)):
         with pytest.raises(
             ConfigurationError, match=r"not learnt from south.* triage train first --leave-out=south"
         ):
-            find_teacher(given, root, ["south"])
+            find_weights(given, root, ["south"])
     innocent = _finished(root, without(plain, ["south"]), "2026-01-01")
-    assert find_teacher("first", root, ["south"]) == innocent.weights
-    assert find_teacher(str(innocent.folder), root, ["south"]) == innocent.weights
-    assert find_teacher("first", root) == knowing.weights
+    assert find_weights("first", root, ["south"]) == innocent.weights
+    assert find_weights(str(innocent.folder), root, ["south"]) == innocent.weights
+    assert find_weights("first", root) == knowing.weights
     with pytest.raises(ConfigurationError, match="left out north, south"):
-        find_teacher("first", root, ["north", "south"])
+        find_weights("first", root, ["north", "south"])
 
 
 def test_the_learner_of_a_left_out_source_asks_for_such_a_teacher(make_set, make_recipe, tmp_path):
-    _finished(tmp_path / "runs", read_recipe(make_recipe("first")), "2026-01-02")
-    recipe = make_recipe(extra=_distil("first"), stages=_STAGES)
+    root, plain = tmp_path / "runs", read_recipe(make_recipe("first"))
+    _finished(root, plain, "2026-01-02")
+    innocent = _finished(root, without(plain.model_copy(update={"name": "second"}), ["south"]), "2026-01-03")
+    recipe = make_recipe(extra=_distil(str(innocent.weights), "first"), stages=_STAGES)
     with pytest.raises(ConfigurationError, match="triage train first --leave-out=south"):
-        train(recipe, make_set(), tmp_path / "runs", cache=tmp_path / "cache", leave_out=["south"])
+        train(recipe, make_set(), root, cache=tmp_path / "cache", leave_out=["south"])
 
 
 def test_what_a_run_starts_from_has_left_out_the_same(make_set, make_recipe, weights, tmp_path):
@@ -158,17 +174,47 @@ def test_what_a_run_starts_from_has_left_out_the_same(make_set, make_recipe, wei
     train(recipe, data, root, cache=tmp_path / "cache", device="cpu", leave_out=["south"])
 
 
-def test_a_teacher_of_another_architecture_or_too_small_is_refused(make_recipe, weights):
-    other = Distil(teacher="x", architecture="densenet169")
+def test_a_teacher_of_another_architecture_is_refused(weights):
+    other = Distil(teachers=(Teacher(weights="x", architecture="densenet169"),))
     with pytest.raises(ModelRefused, match="another architecture than densenet169"):
-        Teacher.load(other, weights, torch.device("cpu"))
-    with pytest.raises(ConfigurationError, match="a stage of 64 pixels is larger than what its teacher sees"):
-        read_recipe(
-            make_recipe(
-                extra=_distil("x"),
-                stages="[[stages]]\nsize = 64\nfilms = 8\nrate = 0.001\n",
-            )
-        )
+        Teachers.load(other, [weights], torch.device("cpu"))
+
+
+def test_several_teachers_say_the_mean_of_what_each_says_at_its_own_size():
+    views = [torch.randn(2, 1, size, size) for size in (6, 4)]
+    networks = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size**2, 7)) for size in (6, 4)]
+    first, second = (
+        Teachers((network,)).answers([view]) for network, view in zip(networks, views, strict=True)
+    )
+    both = Teachers(tuple(networks)).answers(views)
+    assert both.dtype == torch.float32
+    assert torch.allclose(both, (first + second) / 2)
+    assert not torch.allclose(first, second)
+
+
+def test_a_film_is_changed_once_and_each_sees_it_at_its_own_size(make_set, make_recipe, tmp_path):
+    films = read_films(make_set())
+    grey = pictures(films, tmp_path / "cache")
+
+    def batch(size: int, extra: str = ""):
+        stages = f"[[stages]]\nsize = {size}\nfilms = 8\nrate = 0.001\ntwins = {{ share = 0.5 }}\n"
+        return Drawer(films, grey, read_recipe(make_recipe(extra=extra, stages=stages))).batch(0, 0)
+
+    alone = batch(48)
+    assert alone.views == ()
+    extra = _distil("x", "y", sizes=(48, 40))
+    largest, smallest = batch(48, extra), batch(32, extra)
+    for taught in (largest, smallest):
+        # what is drawn and changed at the largest edge is as it is without a teacher
+        assert torch.equal(taught.views[0], alone.inputs)
+        reduced = [Prepare(40)(film) for film in alone.inputs.numpy()]
+        assert torch.equal(taught.views[1], torch.from_numpy(np.stack(reduced)))
+        assert torch.equal(taught.codes, alone.codes)
+    assert torch.equal(largest.inputs, alone.inputs)
+    assert torch.equal(largest.twins, alone.twins)
+    reduced = [Prepare(32)(film) for film in alone.inputs.numpy()]
+    assert torch.equal(smallest.inputs, torch.from_numpy(np.stack(reduced)))
+    assert smallest.twins.shape == (4, 1, 32, 32)
 
 
 def test_the_pretrained_network_takes_one_channel_and_answers_seven():

@@ -328,7 +328,8 @@ def test_a_pickle_in_the_place_of_the_checkpoint_is_refused(make_set, make_recip
 def test_a_pickle_as_teacher_is_refused(make_set, make_recipe, tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "teacher.pt")
     recipe = _short(
-        make_recipe, extra='[distil]\nteacher = "teacher.pt"\narchitecture = "densenet121"\nsize = 32'
+        make_recipe,
+        extra='[distil]\nteachers = [{ weights = "teacher.pt", architecture = "densenet121", size = 32 }]',
     )
     with pytest.raises(ModelRefused, match=r"teacher\.pt is no safetensors file .* pickles are never"):
         training.train(recipe, make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
