@@ -187,7 +187,8 @@ class Recipe(_Section):
     collapse_after: Annotated[int, Field(ge=0)] = 6_000
     #: Stop after so many looks without a better one, and keep the best weights; 0 never.
     patience: Annotated[int, Field(ge=0)] = 0
-    #: Weights to start from, relative to the recipe: safetensors with our or torchvision's names.
+    #: Weights to start from: safetensors with our or torchvision's names or a run's folder, relative to the
+    #: recipe, or a recipe: its newest finished run.
     start_from: str = ""
 
     @model_validator(mode="after")
@@ -265,7 +266,7 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Return the recipe with the files that it names relative to itself by their whole paths."""
     changed: dict[str, Any] = {}
     if recipe.start_from:
-        changed["start_from"] = str((folder / recipe.start_from).resolve())
+        changed["start_from"] = _whole_path(recipe.start_from, folder)
     if recipe.distil:
         teachers = tuple(
             teacher.model_copy(update={"weights": _whole_path(teacher.weights, folder)})

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +22,22 @@ from triage.learn.runs import Run, find_weights, new_run, refuse_knowing, run_to
 from triage.learn.sampling import Drawer, asked, chances
 from triage.learn.together import Team, leading, processes_for
 from triage.learn.training import Training
+
+
+class Others(NamedTuple):
+    """The weights of finished networks that a run needs: those it starts from, and its teachers'."""
+
+    start: Path | None
+    teachers: tuple[Path, ...]
+
+    def said(self) -> dict[str, Any]:
+        """Return what the register keeps of them."""
+        start = _said_of(self.start) if self.start is not None else None
+        return {"start_from": start, "teachers": [_said_of(teacher) for teacher in self.teachers]}
+
+
+def _said_of(weights: Path) -> dict[str, str]:
+    return {"weights": str(weights.resolve()), "sha256": digest(weights)}
 
 
 def train(
@@ -41,7 +58,7 @@ def train(
     is learnt.
 
     Raises:
-        ConfigurationError: the recipe, its teachers or the device can't be used.
+        ConfigurationError: the recipe, its teachers, what it starts from or the device can't be used.
         DataError: films are missing or unreadable, a class is empty, a film is in two splits, or the run that
             is to go on began with others.
         ModelRefused: the checkpoint is of another architecture or no safetensors.
@@ -49,7 +66,7 @@ def train(
         NotWritten: the disk is full, or the runs can't be kept there.
     """
     on = choose_device(device)
-    recipe = _recipe(recipe_path, leave_out)
+    recipe = without(read_recipe(recipe_path), leave_out)
     everything = read_films(data)
     films = everything.without(recipe.leave_out)
     _refuse_empty(recipe, films)
@@ -58,18 +75,18 @@ def train(
         began = run.folder.name
         msg = f"{data} has not the films that {began} began with; give those, or start without --resume."
         raise DataError(msg)
-    # beginning or going on, the teachers must be there before hours of decoding
-    teachers = _teachers_of(recipe, run) if resume else _found(recipe.distil, recipe, root)
+    # beginning or going on, what others have learnt must be there before hours of decoding
+    others = _kept(recipe, run) if resume else _found(recipe, recipe.distil, root)
     grey = pictures(films, cache_dir(cache))
     if not resume:
         refuse_leakage(everything, grey)
     size = checkpoint.read_place(run.checkpoint).processes if resume else processes_for(recipe.processes, on)
     if not resume:
         run.begin(recipe, everything.digest, datetime.now(UTC))
-        run.note(processes=size, teachers=[_said_of(teacher) for teacher in teachers])
+        run.note(processes=size, **others.said())
     try:
-        with leading(size, follow, recipe, films, cache, run.folder, teachers, resume) as team:
-            training = _training(team, recipe, films, cache, run, teachers, on, say)
+        with leading(size, follow, recipe, films, cache, run.folder, others, resume) as team:
+            training = _training(team, recipe, films, cache, run, others, on, say)
             if resume:
                 training.go_on()
                 run.note(state="running", why=None)
@@ -99,11 +116,11 @@ def follow(
     films: Films,
     cache: Path | None,
     folder: Path,
-    teachers: Sequence[Path],
+    others: Others,
     resume: bool,
 ) -> None:
     """Learn as one of the other processes of a team."""
-    training = _training(team, recipe, films, cache, Run(folder), teachers, torch.device("cpu"))
+    training = _training(team, recipe, films, cache, Run(folder), others, torch.device("cpu"))
     if resume:
         training.go_on()
     training.run_stages()
@@ -115,21 +132,13 @@ def _training(
     films: Films,
     cache: Path | None,
     run: Run,
-    teachers: Sequence[Path],
+    others: Others,
     device: torch.device,
     say: Callable[[str], None] = lambda _: None,
 ) -> Training:
     drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
-    taught = Teachers.load(recipe.distil, teachers, device) if recipe.distil else None
-    return Training(drawer, run, device, team=team, teachers=taught, say=say)
-
-
-def _recipe(path: Path, leave_out: Sequence[str]) -> Recipe:
-    """Return a recipe without some sources; what it starts from must not know them either."""
-    recipe = without(read_recipe(path), leave_out)
-    if recipe.start_from:
-        refuse_knowing(Path(recipe.start_from), recipe.leave_out)
-    return recipe
+    teachers = Teachers.load(recipe.distil, others.teachers, device) if recipe.distil else None
+    return Training(drawer, run, device, team=team, teachers=teachers, start=others.start, say=say)
 
 
 def _refuse_empty(recipe: Recipe, films: Films) -> None:
@@ -144,17 +153,20 @@ def _refuse_empty(recipe: Recipe, films: Films) -> None:
             raise DataError(msg)
 
 
-def _found(distil: Distil | None, recipe: Recipe, root: Path) -> list[Path]:
-    """Return the weights of teachers, one after the other, as `find_weights` does."""
-    given = distil.teachers if distil else ()
-    return [find_weights(teacher.weights, root, recipe.leave_out) for teacher in given]
+def _found(recipe: Recipe, distil: Distil | None, root: Path) -> Others:
+    """Return the weights that a recipe and its teachers name, as `find_weights` does."""
+    teachers = distil.teachers if distil else ()
+    return Others(
+        find_weights(recipe.start_from, root, recipe.leave_out) if recipe.start_from else None,
+        tuple(find_weights(teacher.weights, root, recipe.leave_out) for teacher in teachers),
+    )
 
 
-def _teachers_of(recipe: Recipe, run: Run) -> list[Path]:
-    """Return the weights of the teachers that a run began with, and keeps.
+def _kept(recipe: Recipe, run: Run) -> Others:
+    """Return the teachers' weights that a run began with; what it started from is in its checkpoint.
 
     Raises:
-        ConfigurationError: one has learnt from a source that the recipe leaves out.
+        ConfigurationError: a teacher has learnt from a source that the recipe leaves out.
         TrainingFailed: one has changed, or the recipe has others.
     """
     kept = run.summary().get("teachers", [])
@@ -171,11 +183,7 @@ def _teachers_of(recipe: Recipe, run: Run) -> list[Path]:
             )
             raise TrainingFailed(msg)
         refuse_knowing(weights, recipe.leave_out)
-    return [Path(teacher["weights"]) for teacher in kept]
-
-
-def _said_of(weights: Path) -> dict[str, str]:
-    return {"weights": str(weights.resolve()), "sha256": digest(weights)}
+    return Others(None, tuple(Path(teacher["weights"]) for teacher in kept))
 
 
 def try_rates(
@@ -190,22 +198,22 @@ def try_rates(
 ) -> float:
     """Return the rate at which a recipe's first stage learns fastest, and draw the trial to `target`.
 
-    Teachers of that stage are looked for among the runs of `root`.
+    Its teachers, and what the recipe starts from, are looked for among the runs of `root`.
 
     Raises:
         ConfigurationError, DataError, ModelRefused, TrainingFailed, NotWritten: as `train`.
     """
     on = choose_device(device)
-    recipe = _recipe(recipe_path, leave_out)
+    recipe = without(read_recipe(recipe_path), leave_out)
     films = read_films(data).without(recipe.leave_out)
     distil = recipe.distil_of(recipe.stages[0])
-    weights = _found(distil, recipe, root)
+    others = _found(recipe, distil, root)
     drawer = Drawer(films, pictures(films, cache_dir(cache)), recipe)
     torch.manual_seed(recipe.seed)
     network = networks.begun(recipe, on)
-    if recipe.start_from:
-        transfer.start_from(network, Path(recipe.start_from))
-    teachers = Teachers.load(distil, weights, on) if distil else None
+    if others.start is not None:
+        transfer.start_from(network, others.start)
+    teachers = Teachers.load(distil, others.teachers, on) if distil else None
     trial = rates.find_rate(network, drawer, on, teachers)
     rates.plot(trial, target)
     return trial.best

@@ -45,6 +45,7 @@ class Training:
         *,
         team: Team = ALONE,
         teachers: Teachers | None = None,
+        start: Path | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.drawer = drawer
@@ -56,9 +57,9 @@ class Training:
         self._say = say
         torch.manual_seed(self.recipe.seed)
         self.network = networks.begun(self.recipe, device)
-        if self.recipe.start_from:
-            new = transfer.start_from(self.network, Path(self.recipe.start_from))
-            say(f"started from {self.recipe.start_from}; {len(new)} tensors are new")
+        if start is not None:
+            new = transfer.start_from(self.network, start)
+            say(f"started from {start}; {len(new)} tensors are new")
         self.average = deepcopy(self.network).eval() if self.recipe.average and team.leads else None
         self.place = checkpoint.Place(self.recipe.digest, self.recipe.architecture, processes=team.size)
         self._resuming = False

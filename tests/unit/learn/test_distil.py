@@ -24,7 +24,7 @@ from triage.learn.loss import apart
 from triage.learn.recipe import Distil, Teacher, read_recipe, without
 from triage.learn.runs import Run, find_weights
 from triage.learn.sampling import Drawer
-from triage.learn.train import train
+from triage.learn.train import train, try_rates
 
 _STAGES = """
 [[stages]]
@@ -172,6 +172,55 @@ def test_what_a_run_starts_from_has_left_out_the_same(make_set, make_recipe, wei
     short = "[[stages]]\nsize = 32\nfilms = 8\nrate = 0.001\n"
     recipe = make_recipe(start_from=f'"{innocent.weights}"', stages=short)
     train(recipe, data, root, cache=tmp_path / "cache", device="cpu", leave_out=["south"])
+
+
+def test_a_run_starts_from_the_newest_finished_run_of_a_recipe_and_keeps_it(
+    make_set, make_recipe, weights, tmp_path
+):
+    data, root, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    stages = "[[stages]]\nsize = 32\nfilms = 8\nrate = 1e-12\n"
+    recipe = make_recipe(start_from='"first"', stages=stages, average=0.0)
+    with pytest.raises(
+        ConfigurationError, match=r"'first' are no file.*train them first: triage train first"
+    ):
+        train(recipe, data, root, cache=cache)
+    # a folder of that name is no weights
+    (tmp_path / "first").mkdir()
+    first = read_recipe(make_recipe("first"))
+    _finished(root, first, "2026-01-01")
+    began = _finished(root, first, "2026-01-02")
+    began.weights.write_bytes(weights.read_bytes())
+    run = train(recipe, data, root, device="cpu", cache=cache)
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["start_from"] == {"weights": str(began.weights), "sha256": digest(weights)}
+    name = "features.denseblock3.denselayer24.layers.conv2.weight"
+    assert torch.allclose(load_file(run / "weights.safetensors")[name], load_file(weights)[name], atol=1e-6)
+    _finished(root, first, "2026-01-03")
+    began.weights.unlink()
+    assert train(recipe, data, root, resume=True, device="cpu", cache=cache) == run
+    assert json.loads((run / "run.json").read_text())["start_from"] == facts["start_from"]
+    assert torch.allclose(load_file(run / "weights.safetensors")[name], load_file(weights)[name], atol=1e-6)
+
+
+def test_a_run_without_a_source_starts_from_one_that_has_left_it_out_too(make_set, make_recipe, tmp_path):
+    data, root, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    _finished(root, read_recipe(make_recipe("first")), "2026-01-02")
+    recipe = make_recipe(start_from='"first"')
+    told = r"has left out south in .* triage train first --leave-out=south"
+    with pytest.raises(ConfigurationError, match=told):
+        train(recipe, data, root, cache=cache, leave_out=["south"])
+    with pytest.raises(ConfigurationError, match=told):
+        try_rates(recipe, data, root, tmp_path / "rates.png", cache=cache, leave_out=["south"])
+
+
+def test_a_file_beside_the_recipe_is_meant_before_a_recipe_of_that_name(make_recipe, weights, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(weights.read_bytes())
+    recipe = read_recipe(make_recipe(start_from='"first"', extra=_distil("second", "third")))
+    _finished(tmp_path / "runs", recipe.model_copy(update={"name": "first"}), "2026-01-02")
+    assert find_weights(recipe.start_from, tmp_path / "runs") == tmp_path / "first"
+    assert recipe.distil is not None
+    assert [teacher.weights for teacher in recipe.distil.teachers] == [str(tmp_path / "second"), "third"]
 
 
 def test_a_teacher_of_another_architecture_is_refused(weights):
