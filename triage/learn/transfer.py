@@ -14,6 +14,8 @@ from triage.learn.networks import HEADS
 
 #: torchvision names the layers of a dense layer directly, MONAI keeps them in `layers`.
 _TORCHVISION = re.compile(r"(denselayer\d+)\.(norm1|relu1|conv1|norm2|relu2|conv2)\.")
+#: Where an ensemble keeps the weights of each of its networks.
+_MEMBER = re.compile(r"^networks\.\d+\.(network\.)?")
 _HEADS = tuple(f"{name}." for name in HEADS)
 _BLOCKS = 4
 #: The sixteen small blocks of an EfficientNet count as four.
@@ -23,7 +25,8 @@ _SMALL_BLOCKS = 4
 def start_from(network: torch.nn.Module, path: Path) -> list[str]:
     """Give a network the weights of a file as far as they fit; return the names that stayed as they were.
 
-    The head may differ (it is new for new classes). Colour input is summed to grey.
+    The head may differ (it is new for new classes). Colour input is summed to grey. Of an ensemble's weights
+    those of the network of this kind are taken.
 
     Raises:
         ModelRefused: no safetensors, or the weights of the body are another architecture's.
@@ -46,7 +49,9 @@ def start_from(network: torch.nn.Module, path: Path) -> list[str]:
 
 def translated(state: Tensors) -> Tensors:
     """Return tensors by MONAI's names, whether they came with those or with torchvision's."""
-    renamed = {_TORCHVISION.sub(r"\1.layers.\2.", name): value for name, value in state.items()}
+    renamed = {
+        _TORCHVISION.sub(r"\1.layers.\2.", _MEMBER.sub("", name)): value for name, value in state.items()
+    }
     return {
         name.replace("classifier.", "class_layers.out."): value.float()
         if value.is_floating_point()

@@ -36,6 +36,17 @@ def test_torchvision_names_and_colour_input_are_taken_and_the_head_stays_new(net
     assert torch.equal(own[name], given[name.replace(".layers.", ".")])
 
 
+@pytest.mark.parametrize(("architecture", "place"), [("densenet121", 0), ("efficientnet-lite0", 1)])
+def test_of_an_ensemble_the_network_of_the_same_kind_is_taken(architecture, place, tmp_path):
+    torch.manual_seed(1)
+    ensemble = build("densenet121@160+efficientnet-lite0", 7)
+    save_file(ensemble.state_dict(), tmp_path / "ensemble.safetensors")
+    network = build(architecture, 7)
+    assert start_from(network, tmp_path / "ensemble.safetensors") == []
+    member = list(ensemble.networks[place].state_dict().values())
+    assert all(map(torch.equal, network.state_dict().values(), member))
+
+
 def test_another_body_is_refused(network, tmp_path):
     save_file(build("densenet121", 7).features.denseblock1.state_dict(), tmp_path / "part.safetensors")
     with pytest.raises(ModelRefused, match="another architecture"):
