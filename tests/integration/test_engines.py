@@ -71,12 +71,9 @@ def test_an_ensemble_serves_like_one_network(ensemble: Model, cache: Path) -> No
     assert agreement.holds
     assert 0 < agreement.largest
     heat = Explainer(ensemble).map(FILMS[0], Finding.TUBERCULOSIS)
-    alone = [
-        Explainer(ensemble, network).map(FILMS[0], Finding.TUBERCULOSIS)
-        for network in load_network(ensemble).networks
-    ]
+    first = Explainer(ensemble, load_network(ensemble).networks[0]).map(FILMS[0], Finding.TUBERCULOSIS)
     assert (heat.shape, heat.min(), heat.max()) == ((SIZE, SIZE), 0, 1)
-    assert all(np.corrcoef(heat.ravel(), one.ravel())[0, 1] > 0.2 for one in alone)
+    assert 0.2 < np.corrcoef(heat.ravel(), first.ravel())[0, 1] < 0.999
 
 
 @pytest.mark.parametrize(

@@ -240,8 +240,11 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_run_that_is_interrupted_says_so_and_goes_on(make_set, make_recipe, tmp_path, monkeypatch):
+def test_a_run_that_is_interrupted_says_so_and_goes_on(make_set, make_recipe, tmp_path, monkeypatch, request):
     monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 0.0)
+    # a suite that was started in the background ignores SIGINT
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     real, calls, said = steps.loss, [], []
 
     def interrupted(*given):
