@@ -26,7 +26,6 @@ class Teachers:
 
         Raises:
             ModelRefused: weights are no safetensors or of another architecture.
-            ConfigurationError: a teacher's packages are not installed.
         """
         networks = []
         for teacher, path in zip(settings.teachers, weights, strict=True):
