@@ -59,6 +59,23 @@ def test_openvino_agrees_with_torch(model: Model, cache: Path, reference) -> Non
     assert 0 < agreement.largest <= TOLERANCE["bf16"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_missing_gpu_is_named(model: Model, cache: Path) -> None:
+    with pytest.raises(ModelRefused, match="No CUDA device is here"):
+        open_engine(model, "cuda", cache)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+def test_cuda_agrees_with_torch_for_every_number_of_films(model: Model, cache: Path, reference) -> None:
+    engine = open_engine(model, "cuda", cache)
+    assert verify_engine(model, engine, FILMS, reference).holds
+    alone = np.concatenate([engine.infer(film[None]) for film in FILMS])
+    for films in (2, 3, 8, 11):
+        shown = [index % len(FILMS) for index in range(films)]
+        together = engine.infer(np.stack([FILMS[index] for index in shown]))
+        assert np.allclose(together, alone[shown], atol=0.1)
+
+
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Model:
     root = tmp_path_factory.mktemp("ensembles")

@@ -93,13 +93,13 @@ def open_engine(model: Model, kind: str = "auto", cache: Path | None = None, thr
         ModelRefused: the wanted engine is not there, or disagrees with the reference.
     """
     if kind == "torch":
-        return _torch(model, "cpu", threads)
+        return _torch(model, threads)
     if kind == "cuda" or (kind == "auto" and _cuda_is_there()):
-        return _proved(model, lambda: _torch(model, "cuda", threads), cache)
+        return _proved(model, lambda: _cuda(model), cache)
     if find_spec("openvino") is None:
         if kind == "openvino":
             raise ModelRefused("OpenVINO is not installed; set model.engine to auto or torch.")
-        return _torch(model, "cpu", threads)
+        return _torch(model, threads)
     try:
         return _proved(model, lambda: _openvino(model, cache, "bf16", threads), cache)
     except _Disagrees as refusal:
@@ -117,7 +117,7 @@ def _proved(model: Model, make: Callable[[], Engine], cache: Path | None) -> Eng
     kept = None if cache is None else cache / _proof_name(model, engine)
     if kept is not None and kept.exists() and json.loads(kept.read_text()).get("holds"):
         return engine
-    agreement = verify_engine(model, engine, probe_films(model.size), _torch(model, "cpu", 0))
+    agreement = verify_engine(model, engine, probe_films(model.size), _torch(model))
     if not agreement.holds:
         msg = (
             f"The engine {engine.name} changes a probability of {model.label} by {agreement.largest:.3f}, "
@@ -136,12 +136,22 @@ def _proof_name(model: Model, engine: Engine) -> str:
     return f"{model.sha256[:32]}-{scale}-mirrored-{engine.name.replace(' ', '-')}.json"
 
 
-def _torch(model: Model, device: str, threads: int) -> Engine:
+def _torch(model: Model, threads: int = 0) -> Engine:
     from triage.assess.engines.torch_engine import TorchEngine
 
-    if device == "cuda" and not _cuda_is_there():
+    return TorchEngine(model, threads)
+
+
+def _cuda(model: Model) -> Engine:
+    if not _cuda_is_there():
         raise ModelRefused("No CUDA device is here; set model.engine to auto.")
-    return TorchEngine(model, device, threads)
+    from triage.assess.engines.cuda_engine import CudaEngine
+
+    try:
+        return CudaEngine(model)
+    except RuntimeError as error:  # what torch raises for a driver or a memory that does not do
+        msg = f"The GPU can't run {model.label} ({type(error).__name__}); set model.engine to openvino."
+        raise ModelRefused(msg) from error
 
 
 def _openvino(model: Model, cache: Path | None, precision: str, threads: int) -> Engine:

@@ -1,9 +1,8 @@
-"""The reference engine (fp32) and the GPU engine (bf16, channels last), both by torch."""
+"""The reference engine: torch in fp32 on the processor."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,30 +40,21 @@ def load_network(model: Model) -> torch.nn.Module:
 
 
 class TorchEngine:
-    """The network by torch: fp32 on the CPU as the reference, bf16 and channels last on a GPU."""
+    """The network by torch in fp32, the reference for every other engine."""
 
     batches = True
+    name = "torch fp32"
 
-    def __init__(self, model: Model, device: str = "cpu", threads: int = 0) -> None:
-        """Load the weights and run once, so that the first film does not pay for it."""
-        self._device = torch.device(device)
-        self._half = self._device.type == "cuda"
-        self.name = "torch bf16 on cuda" if self._half else "torch fp32"
-        if threads and not self._half:
+    def __init__(self, model: Model, threads: int = 0) -> None:
+        """Load the weights and run once, so that the first film does not pay; 0 threads: as torch has it."""
+        if threads:
             torch.set_num_threads(threads)
-        network: Any = Mirrored(load_network(model)).to(self._device)
-        self._network = network.to(memory_format=torch.channels_last)
+        self._network = Mirrored(load_network(model)).to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
         self.infer(np.zeros((1, 1, model.size, model.size), np.float32))
 
     def infer(self, batch: Batch) -> Batch:
         """Return float32 logits [N, 7] of a prepared batch float32 [N, 1, S, S]."""
-        pictures = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
-        with (
-            self._lock,
-            torch.inference_mode(),
-            torch.autocast(self._device.type, torch.bfloat16, enabled=self._half),
-        ):
-            logits = self._network(pictures)
-        return np.asarray(logits.float().cpu().numpy(), np.float32)
+        pictures = torch.from_numpy(np.ascontiguousarray(batch)).contiguous(memory_format=torch.channels_last)
+        with self._lock, torch.inference_mode():
+            return np.asarray(self._network(pictures).numpy(), np.float32)
