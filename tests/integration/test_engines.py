@@ -59,6 +59,15 @@ def test_openvino_agrees_with_torch(model: Model, cache: Path, reference) -> Non
     assert 0 < agreement.largest <= TOLERANCE["bf16"]
 
 
+def test_the_models_that_are_there_are_listed_for_people_and_for_scripts(models: Path, model: Model) -> None:
+    from triage.cli.main import app
+
+    words = ["models", "list", "--models-dir", str(models)]
+    assert f"chest/{model.version}" in CliRunner().invoke(app, words).stdout
+    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["items"]
+    assert [(item["name"], item["size"], item["sha256"]) for item in told] == [("chest", SIZE, model.sha256)]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_missing_gpu_is_named(model: Model, cache: Path) -> None:
     with pytest.raises(ModelRefused, match="No CUDA device is here"):

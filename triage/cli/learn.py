@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from triage.cli.options import Json, print_json
 from triage.errors import ConfigurationError
 
 _Data = Annotated[
@@ -97,7 +98,7 @@ def list_runs(
     print(comparison(runs, root / "chest" / known[-1] if known else None))
 
 
-def list_models(models: _Models = None) -> None:
+def list_models(models: _Models = None, as_json: Json = False) -> None:
     """Print every model: name and version, architecture, edge of its input, digest."""
     from triage.assess.registry import load, models_dir, versions
 
@@ -107,8 +108,12 @@ def list_models(models: _Models = None) -> None:
         for folder in sorted(root.glob("*/"))
         for version in versions(root, folder.name)
     ]
-    for model in found:
-        print(f"{model.label}  {model.architecture}  {model.size} px  sha256 {model.sha256[:16]}")
+    if as_json:
+        facts = ("name", "version", "architecture", "size", "sha256")
+        print_json({"items": [{fact: getattr(model, fact) for fact in facts} for model in found]})
+    else:
+        for model in found:
+            print(f"{model.label}  {model.architecture}  {model.size} px  sha256 {model.sha256[:16]}")
     if not found:
         print(f"No model lies in {root}.", file=sys.stderr)
         raise typer.Exit(1)
