@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,8 @@ class CudaEngine:
 
     def __init__(self, model: Model) -> None:
         """Load the weights and record a pass of every size."""
-        network = Mirrored(load_network(model)).to("cuda", memory_format=torch.channels_last)
+        network: Any = Mirrored(load_network(model))
+        network = network.to("cuda", memory_format=torch.channels_last)
         self._passes = {films: _Pass(network, films, model.size) for films in _PASSES}
         self._lock = threading.Lock()
 

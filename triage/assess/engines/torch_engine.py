@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,8 @@ class TorchEngine:
         """Load the weights and run once, so that the first film does not pay; 0 threads: as torch has it."""
         if threads:
             torch.set_num_threads(threads)
-        self._network = Mirrored(load_network(model)).to(memory_format=torch.channels_last)
+        network: Any = Mirrored(load_network(model))
+        self._network = network.to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
         self.infer(np.zeros((1, 1, model.size, model.size), np.float32))
 
