@@ -150,10 +150,12 @@ def _judge(
     left_out = run.recipe.leave_out if run else ()
     made = judge(model, engine, data, **asked, left_out=left_out, say=_say)
     if wanted.audit:
+        from triage.assess.engines.torch_engine import load_network
         from triage.learn.audit import audit
 
         _say("auditing")
-        made.document["audit"] = audit(model, engine, made)
+        network = run.network if run else load_network(model)
+        made.document["audit"] = audit(model, engine, network, made)
     if wanted.report is not None:
         from triage.learn.report import write_report
 

@@ -12,18 +12,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+import torch
 
 from triage.assess.registry import Model
 from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
 from triage.learn.cache import Pictures
 from triage.learn.changes import reread
-from triage.learn.data import Films, Mask
+from triage.learn.data import Films
 from triage.learn.evaluate import Evaluation
+from triage.learn.features import common_sources, features, source_read
 from triage.learn.labels import NORMAL, TB
 from triage.learn.measures import auroc, rounded
 
@@ -34,7 +31,6 @@ Figures = dict[str, object]
 FILMS = 240
 _SEED = 11
 _WHITE = 250
-_FOLDS = 5
 
 
 def _boxed(picture: Picture) -> Picture:
@@ -113,10 +109,11 @@ class _Judge:
         return answers_of(self.films.take(rows), values, self.model.scale)
 
 
-def audit(model: Model, engine: Infers, made: Evaluation) -> Figures:
+def audit(model: Model, engine: Infers, network: torch.nn.Module, made: Evaluation) -> Figures:
     """Return what each change does, on at most `FILMS` of the frontal films of an evaluation.
 
-    What is asked of tuberculosis films is asked of all that there are.
+    What is asked of tuberculosis films is asked of all that there are. `engine` gives the answers;
+    `network` is the model's own in torch, of which the features are looked at.
     """
     judge = _Judge(model, engine, made.films, made.pictures)
     judged = made.judgement.judged.films
@@ -132,7 +129,7 @@ def audit(model: Model, engine: Infers, made: Evaluation) -> Figures:
                 judge, tb, judge(tb, lambda picture: picture), _covered, TB
             ),
             "middle of the film blanked": _blanking(judge, rows, plain),
-            "source read from the answers to normal films": source_from_answers(plain.take(normal)),
+            "source read from the features of normal films": _source(model, network, made, rows[normal]),
         },
         "robustness": {name: _moved(judge, rows, plain, change) for name, change in ROBUSTNESS.items()},
         "inverted": _inverted(judge, rows),
@@ -196,24 +193,13 @@ def _blanking(judge: _Judge, rows: npt.NDArray[np.int64], plain: Answers) -> Fig
     }
 
 
-def source_from_answers(normals: Answers) -> Figures:
-    """Return how well a film's source can be told from the six probabilities and the gate, among normals.
-
-    Cross-validated balanced accuracy beside chance; a model that ignores hospitals is near chance.
-    """
-    sources, index = np.unique(normals.films.sources, return_inverse=True)
-    common: Mask = np.bincount(index)[index] >= _FOLDS * 2 if len(index) else np.zeros(0, np.bool_)
-    if len(np.unique(index[common])) < 2:
-        return {"n": int(common.sum())}
-    odds = np.log(np.clip(np.column_stack([normals.classes, normals.gate])[common], 1e-6, 1))
-    learner = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=500))
-    said = cross_val_predict(learner, odds, index[common], cv=_FOLDS)
-    return {
-        "n": int(common.sum()),
-        "sources": [str(sources[code]) for code in np.unique(index[common])],
-        "balanced_accuracy": rounded(float(balanced_accuracy_score(index[common], said))),
-        "chance": rounded(1 / len(np.unique(index[common]))),
-    }
+def _source(model: Model, network: torch.nn.Module, made: Evaluation, rows: npt.NDArray[np.int64]) -> Figures:
+    """Return how well the source of films can be told from their features; nothing where one is alone."""
+    sources = made.films.take(rows).sources
+    common = common_sources(sources)
+    if not common.any():
+        return {"n": 0}
+    return source_read(features(network, made.pictures, rows[common], model.size), sources[common])
 
 
 def _inverted(judge: _Judge, rows: npt.NDArray[np.int64]) -> Figures:

@@ -35,6 +35,8 @@ class Candidate:
     recipe: Recipe
     model: Model
     engine: Infers
+    #: As it learnt, without the mirror image.
+    network: torch.nn.Module
 
     def figures(self, split: str) -> Path:
         """Return where the run's evaluation on a split is kept."""
@@ -69,9 +71,9 @@ def candidate(
     if not task.any():
         msg = f"{data} has no film of the task of {folder.name} in the split 'val'."
         raise DataError(msg)
-    network = Mirrored(finished(recipe.architecture, run.weights))
+    network = finished(recipe.architecture, run.weights)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    engine = NetworkEngine(network, torch.device("cpu"))
+    engine = NetworkEngine(Mirrored(network), torch.device("cpu"))
     val, indices = films.take(task), np.flatnonzero(task)
     values = logits(engine, pictures(films, cache_dir(cache)), indices, stage.size)
     found = calibration_of(val, values)
@@ -91,7 +93,7 @@ def candidate(
         any_disease=found.any_disease,
         findings=found.findings,
     )
-    return Candidate(run, recipe, model, engine)
+    return Candidate(run, recipe, model, engine, network)
 
 
 def _recipe_of(run: Run) -> Recipe:

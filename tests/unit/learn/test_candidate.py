@@ -91,12 +91,13 @@ def test_a_run_is_judged_on_the_source_that_it_never_saw(
     folder = train(make_recipe(stages=_SHORT), data, runs, device="cpu", cache=cache, leave_out=["south"])
     assert folder.name.startswith("tiny-without-south-")
     arguments = ["triage", "evaluate", "--data", str(data), "--cache", str(cache), "--run", str(folder)]
-    monkeypatch.setattr("sys.argv", [*arguments, "--no-border"])
+    monkeypatch.setattr("sys.argv", [*arguments, "--no-border", "--audit"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
     printed = capsys.readouterr().out
     assert "SOURCES THAT WERE NEVER SEEN" in printed
+    assert "source read from the features of normal films" in printed
     document = json.loads((folder / "figures-test.json").read_text())
     films = read_films(data)
     strange = (films.sources == "south") & (films.splits == "test") & films.frontal

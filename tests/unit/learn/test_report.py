@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.models import described
 from triage.assess.registry import Model, Thresholds
@@ -35,6 +36,18 @@ class White:
         logits[:, 4] = 4 * corners
         logits[:, -1] = 4 * (batch[:, 0, 12:20, 12:20].mean(axis=(1, 2)))
         return logits
+
+
+class Pooled(torch.nn.Module):
+    """A network that sees 8 x 8 means of a film, and answers the same to all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(64, len(CLASSES) + 1)
+        torch.nn.init.zeros_(self.fc.weight)
+
+    def forward(self, films: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.nn.functional.adaptive_avg_pool2d(films, 8).flatten(1))
 
 
 @pytest.fixture
@@ -158,7 +171,7 @@ def test_a_report_that_cannot_be_written_is_a_sentence(made, tmp_path):
 
 
 def test_the_audit_finds_a_network_that_reads_white_boxes(made, model):
-    found = audit(model, White(), made)
+    found = audit(model, White(), Pooled(), made)
     boxes = found["shortcuts"]["white boxes pasted on normal films"]
     assert boxes["mean_after"] > boxes["mean_before"] + 0.1
     gamma = found["robustness"]["gamma 1.6"]
@@ -187,11 +200,22 @@ def test_the_audit_looks_at_judged_films_only_and_at_all_of_tuberculosis(made, m
         pictures=black,
     )
     monkeypatch.setattr(auditing, "FILMS", 6)
-    found = audit(model, Watching(), half)
+    found = audit(model, Watching(), Pooled(), half)
     assert found["films"] == 6
     tb = found["shortcuts"]["boxes and letters covered in tuberculosis films"]
     assert tb["n"] == ((judged.films.codes == TB) & kept).sum() > 0
     assert min(seen) > 0
+
+
+def test_the_audit_reads_the_source_from_features_of_which_the_answers_say_nothing(make_set, model, tmp_path):
+    made = evaluate(model, White(), make_set(("normal",), each=60), cache=tmp_path / "cache", border=False)
+    marked = made.pictures.copy()
+    marked[made.films.sources == "south", -56:] = 255
+    found = audit(model, White(), Pooled(), replace(made, pictures=marked))["shortcuts"]
+    told = found["source read from the features of normal films"]
+    assert (told["n"], told["sources"], told["features"]) == (30, ["north", "south"], 64)
+    assert told["balanced_accuracy"] > 0.9
+    assert told["chance"] == 0.5
 
 
 def test_what_covers_letters_leaves_no_white():
