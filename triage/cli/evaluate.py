@@ -77,7 +77,7 @@ def evaluate(
     ] = True,
     audit: Annotated[
         bool,
-        typer.Option("--audit", help="Also what moves the answers and should not: boxes, windows, codecs."),
+        typer.Option("--audit", help="Also what moves the answers and should not: boxes, windows, headers."),
     ] = False,
     report: Annotated[
         Path | None, typer.Option("--report", help="Also write the figures and curves to this HTML file.")

@@ -1,4 +1,4 @@
-"""What moves the answers and should not: pasted boxes, covered letters, blanked lungs, windows, codecs.
+"""What moves the answers and should not: pasted boxes, covered letters, blanked lungs, windows, headers.
 
 Every change is made to the grey picture before the preparation, on the same films, and compared with the
 answers to the films as they are. Only films that were judged are looked at.
@@ -6,6 +6,7 @@ answers to the films as they are. Only films that were judged are looked at.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from triage.assess.errors import PixelError
+from triage.assess.pixels import read_film
 from triage.assess.registry import Model
 from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
 from triage.learn.cache import Pictures
@@ -85,6 +91,32 @@ def _turned(picture: Picture) -> Picture:
     return np.asarray(cv2.warpAffine(picture, turn, picture.shape[::-1]), np.uint8)
 
 
+def _object(photometric: str, window: tuple[int, int] | None = None) -> Callable[[Picture], Picture]:
+    """Return what the service reads from a DICOM object of the film; black where it refuses the film."""
+
+    def change(picture: Picture) -> Picture:
+        made = Dataset()
+        made.file_meta = FileMetaDataset()
+        made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        made.SOPClassUID, made.SOPInstanceUID = DigitalXRayImageStorageForPresentation, "2.25.1"
+        made.SamplesPerPixel, made.PhotometricInterpretation = 1, photometric
+        made.Rows, made.Columns = picture.shape
+        made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+        if window:
+            made.WindowCenter, made.WindowWidth = window
+        made.PixelData = (255 - picture if photometric == "MONOCHROME1" else picture).tobytes()
+        made["PixelData"].VR = "OB"
+        file = io.BytesIO()
+        dcmwrite(file, made, enforce_file_format=True)
+        try:
+            film = read_film(file.getvalue())
+        except PixelError:
+            return np.zeros_like(picture)
+        return np.clip(film.reduced(len(picture)) * 255 + 0.5, 0, 255).astype(np.uint8)
+
+    return change
+
+
 #: What a hospital's equipment may do to a film without changing what it shows.
 ROBUSTNESS: dict[str, Callable[[Picture], Picture]] = {
     "gamma 0.6": _gamma(0.6),
@@ -93,6 +125,8 @@ ROBUSTNESS: dict[str, Callable[[Picture], Picture]] = {
     "half the resolution": _halved,
     "JPEG quality 30": _jpeg,
     "turned by 5 degrees": _turned,
+    "as MONOCHROME1": _object("MONOCHROME1"),
+    "with a narrow window in the header": _object("MONOCHROME2", window=(96, 48)),
 }
 
 

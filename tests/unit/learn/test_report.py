@@ -218,6 +218,25 @@ def test_the_audit_reads_the_source_from_features_of_which_the_answers_say_nothi
     assert told["chance"] == 0.5
 
 
+@pytest.mark.parametrize("change", ["as MONOCHROME1", "with a narrow window in the header"])
+def test_what_the_header_says_of_a_film_hardly_moves_it(made, model, change):
+    """The service's chain gives back the film that was written, as large, upright and with its polarity."""
+    picture = np.asarray(made.pictures[made.indices[0]])
+    again = auditing.ROBUSTNESS[change](picture)
+    assert (again.shape, again.dtype) == (picture.shape, picture.dtype)
+    assert np.abs(again.astype(int) - picture).max() < 30
+    assert np.corrcoef(again.ravel(), picture.ravel())[0, 1] > 0.999
+    found = audit(model, White(), Pooled(), made)["robustness"][change]
+    assert found["n"] > 0
+    assert found["mean_change"] < 0.01
+    assert found["flipped"] == 0
+
+
+def test_an_object_that_the_service_refuses_is_black_to_the_audit():
+    blank = np.full((64, 64), 90, np.uint8)
+    assert not auditing.ROBUSTNESS["as MONOCHROME1"](blank).any()
+
+
 def test_what_covers_letters_leaves_no_white():
     picture = np.full((64, 64), 90, np.uint8)
     picture[4:12, 4:30] = 255
