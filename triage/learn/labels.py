@@ -8,7 +8,7 @@ from triage.errors import DataError
 #: Bacterial or viral, nobody knows which: a label that names a set of classes.
 UNSPECIFIED = "pneumonia_unspecified"
 NOT_FRONTAL = "not_frontal"
-#: Shown to the gate as a film that must not pass; never counted in a figure.
+#: Shown to the gate as a film that must not pass; counted in no figure but one of its own (rows.gate).
 UNLABELLED = "unlabelled"
 
 #: Every label, in the order of its code: 0-5 the classes, then 6 and 7.

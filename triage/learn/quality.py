@@ -62,16 +62,25 @@ def calibration(truth: Bools, probability: Floats, patients: Patients) -> Figure
         return {}
     row = Row(patients)
     row.calibration(truth, probability)
-    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
-    odds = np.log(clipped / (1 - clipped))
-    line = LogisticRegression(C=1e9).fit(odds[:, None], truth)
-    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
-    slopes, intercepts = _lines(truth, odds, row.weights, slope, intercept)
+    slope, intercept = line(truth, probability)
+    slopes, intercepts = _lines(truth, _odds(probability), row.weights, slope, intercept)
     row.put("slope", slope, slopes)
     row.put("intercept", intercept, intercepts)
     curve = reliability(truth, probability)
     row.row["reliability"] = [[rounded(said), rounded(seen), n] for said, seen, n in curve]
     return row.row
+
+
+def line(truth: Bools, probability: Floats) -> tuple[float, float]:
+    """Return slope and intercept of the logistic regression of the truth on the odds; 1 and 0 are perfect."""
+    found = LogisticRegression(C=1e9).fit(_odds(probability)[:, None], truth)
+    return float(found.coef_[0, 0]), float(found.intercept_[0])
+
+
+def _odds(probability: Floats) -> Floats:
+    """Return the logarithms of the odds."""
+    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(clipped / (1 - clipped))
 
 
 def _lines(

@@ -28,7 +28,7 @@ SEED_MAKE_UP = (1122, 2530, 1345, 288, 394, 5597)
 _SEED = 4
 _FEW = 5
 #: Films from which on the calibration of a part of them says something.
-_CALIBRATION = 100
+CALIBRATION = 100
 #: Normal films from which on a source's specificity counts among those of which the lowest is told.
 _NORMALS = 50
 
@@ -195,7 +195,7 @@ def diseased(part: Answers, threshold: float) -> Figures:
     if both:
         row.area(truth, part.diseased)
     row.binary(truth, part.diseased >= threshold, ("sensitivity", "specificity"))
-    if both and len(truth) >= _CALIBRATION:
+    if both and len(truth) >= CALIBRATION:
         row.calibration(truth, part.diseased)
     return row.row
 
@@ -253,7 +253,11 @@ def strangers(j: Judgement, sources: Iterable[str]) -> dict[str, Figures]:
 
 
 def gate(j: Judgement) -> Figures:
-    """Return frontal chest films against everything else that is labelled."""
+    """Return frontal chest films against everything else that is labelled, and what else there is by kind.
+
+    The source of a picture that is no frontal film tells its kind. Unlabelled ones have figures of their own:
+    they count nowhere, since it may be right to judge them (a film on its side is turned by the service).
+    """
     chosen = j.judged.take(j.judged.films.codes < CODE_UNLABELLED)
     truth = chosen.films.frontal
     row = _row(chosen)
@@ -265,7 +269,21 @@ def gate(j: Judgement) -> Figures:
             if theirs + suffix in inner.row:
                 row.row[ours + suffix] = inner.row[theirs + suffix]
     row.row["threshold"] = rounded(j.gate)
+    row.row["per_kind"] = _turned_away(chosen.take(~truth), j.gate)
+    row.row["per_kind_unlabelled"] = _turned_away(
+        j.judged.take(j.judged.films.codes == CODE_UNLABELLED), j.gate
+    )
     return row.row
+
+
+def _turned_away(part: Answers, threshold: float) -> dict[str, Figures]:
+    """Return, of each source, how many pictures there are, how many pass the gate, and the share rejected."""
+    passed = part.gate >= threshold
+    return {
+        source: {"n": len(mine), "passed": int(mine.sum()), "rejected": rounded(1 - mine.mean())}
+        for source in _names(part.films.sources)
+        for mine in [passed[part.films.sources == source]]
+    }
 
 
 ROWS: Mapping[str, Callable[[Judgement], Figures]] = {

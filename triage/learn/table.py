@@ -6,7 +6,7 @@ What stands in a section is taken from the JSON document alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triage.learn import bars
@@ -49,17 +49,20 @@ def sections(document: Document) -> Iterator[Section]:
     """Yield every section that an evaluation has something for."""
     yield _figures(document)
     any_disease, quality = document.get("any_disease", {}), document.get("quality", {})
-    groups = {**document.get("groups", {}), "source": any_disease.get("per_source", {})}
+    groups = document.get("groups", {})
+    sources = {**any_disease.get("per_source", {}), **groups.get("source", {})}
     outcomes = document.get("outcome", {}).get("per_source", {})
     found = [
         _wide("What the service answers, by source", "source", outcomes),
-        *(_wide(f"Any disease by {title}", title, groups.get(key, {})) for key, title in _TITLES.items()),
+        *_by_group({**groups, "source": sources}),
         _wide("Every class against the others", "class", quality.get("per_class", {})),
+        *_classes_by_group(groups),
         _confused(document),
         _wide("Any disease at fixed points", "level", quality.get("trade_offs", {})),
         _wide("What an answer is worth", "prevalence", quality.get("predictive_values", {})),
         _wide("Calibration", "of", quality.get("calibration", {})),
         _wide("Sources that were never seen", "never seen", document.get("left_out", {})),
+        _kinds(document.get("gate", {})),
         _not_evaluated(document.get("not_evaluated", {})),
         *_audit(document.get("audit", {})),
         _bars(document),
@@ -101,6 +104,25 @@ def _wide(title: str, first: str, rows: Rows) -> Section:
         lines.append([label, *counts, *(f"{value} ({span})" if span else value for value, span in told)])
     heads = (first, "films", *(["normal"] if normals else []), *(name.replace("_", " ") for name in names))
     return Section(title, heads, lines)
+
+
+def _by_group(groups: Mapping[str, Rows]) -> Iterator[Section]:
+    for key, title in _TITLES.items():
+        yield _wide(f"Any disease by {title}", title, groups.get(key, {}))
+
+
+def _classes_by_group(groups: Mapping[str, Rows]) -> Iterator[Section]:
+    for key, title in _TITLES.items():
+        rows = {label: row["classes"] for label, row in groups.get(key, {}).items() if "classes" in row}
+        note = "AUROC, where 20 films of the group are of the class and 20 of another."
+        yield replace(_wide(f"Every class by {title}", title, rows), note=note)
+
+
+def _kinds(gate: Mapping[str, Any]) -> Section:
+    """Return what the gate does to each kind of picture that is no frontal film."""
+    beside = gate.get("per_kind_unlabelled", {})
+    kinds = {**gate.get("per_kind", {}), **{f"{kind} (not counted)": row for kind, row in beside.items()}}
+    return _wide("What the gate turns away, by kind", "kind", kinds)
 
 
 def _confused(document: Document) -> Section:

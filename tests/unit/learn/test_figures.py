@@ -20,7 +20,7 @@ from triage.learn.groups import age_band, by_group
 from triage.learn.labels import LABELS
 from triage.learn.quality import calibration, class_calibration, predictive_values, trade_offs
 from triage.learn.rows import SEED_MAKE_UP, Judgement, rows, six_classes_seed
-from triage.learn.table import cells
+from triage.learn.table import cells, markdown, sections
 
 
 def film(label: str, number: int, source: str = "kermany", **more: object) -> FilmRow:
@@ -32,7 +32,7 @@ def answers(films: list[FilmRow], *, right: float = 0.9) -> Answers:
     classes = np.full((len(films), 6), (1 - right) / 5)
     for index, row in enumerate(films):
         code = LABELS.index(row.label)
-        classes[index, {6: 2, 7: 0}.get(code, code)] = right
+        classes[index, {6: 2, 7: 0, 8: 0}.get(code, code)] = right
     gate = np.array([0.01 if row.label == "not_frontal" else 0.99 for row in films])
     return Answers(Films(Path(), tuple(films)), classes, gate)
 
@@ -139,6 +139,65 @@ def test_groups_have_at_least_twenty_films(everything):
     assert set(found["sex"]) == {"F", "unknown"}
     assert found["view"]["PA"]["sensitivity"] == 1.0
     assert "covid_radiography" not in found["source"]
+
+
+def shown(document: dict[str, object]) -> dict[str, str]:
+    return {section.title: markdown(section) for section in sections(document)}
+
+
+def test_groups_with_enough_films_of_a_class_and_of_others_tell_how_it_is_found():
+    films = [film("normal", n, "north", sex="F") for n in range(40)]
+    films += [film("tuberculosis", n, "north", sex="F") for n in range(20)]
+    films += [film("covid19", n, "north", sex="F") for n in range(19)]
+    films += [film("pneumonia_unspecified", n, "north", sex="F") for n in range(30)]
+    films += [film("other", n, "south", sex="M") for n in range(60)]
+    said = answers(films)
+    # ten of the twenty look like the normal films, and they are as likely to have it as those
+    said.classes[40:50] = said.classes[0]
+    groups = by_group(judged(said))
+    found = groups["sex"]["F"]["classes"]
+    assert (found["n"], found["films"]["tuberculosis"], found["tuberculosis"]) == (79, 20, 0.75)
+    assert (found["covid19"], found["viral_pneumonia"]) == (None, None)
+    assert "classes" not in groups["sex"]["M"]
+    text = shown({"groups": groups})
+    row = next(line for line in text["Every class by sex"].splitlines() if line.startswith("| F |"))
+    assert row.split(" | ")[1] == "79"
+    assert "0.750" in row
+    assert "Every class by source" in text
+
+
+def test_large_groups_tell_whether_their_probabilities_are_too_bold():
+    rng = np.random.default_rng(0)
+    likely = rng.uniform(0.05, 0.95, 1000)
+    labels = np.where(rng.random(1000) < likely, "other", "normal")
+    films = [film(label, n, "north") for n, label in enumerate(labels)]
+    said = answers(films)
+    odds = 2 * np.log(likely / (1 - likely))
+    said.classes[:, 0] = 1 / (1 + np.exp(odds))
+    groups = by_group(judged(said))
+    assert groups["source"]["north"]["slope"] == pytest.approx(0.5, abs=0.1)
+    assert "slope" in shown({"groups": groups})["Any disease by source"]
+    assert "slope" not in by_group(judged(said.take(np.arange(1000) < 90)))["source"]["north"]
+
+
+def test_the_gate_is_told_by_kind_and_films_on_their_side_beside_it(everything):
+    more = [film("not_frontal", n, "hand") for n in range(4)]
+    more += [film("unlabelled", n, "turned") for n in range(5)]
+    said = answers([*everything.films.rows, *more])
+    said.gate[-9] = 0.9
+    said.gate[-5:-1] = 0.1
+    gate = rows(judged(said))["gate"]
+    assert gate["per_kind"] == {
+        "hand": {"n": 4, "passed": 1, "rejected": 0.75},
+        "photo": {"n": 9, "passed": 0, "rejected": 1.0},
+    }
+    assert gate["per_kind_unlabelled"] == {"turned": {"n": 5, "passed": 1, "rejected": 0.8}}
+    # what is unlabelled counts in no figure of the row itself
+    assert gate["n"] == len(said.films) - 5
+    assert gate["others_rejected"] == pytest.approx(12 / 13, abs=1e-4)
+    text = shown({"gate": gate})["What the gate turns away, by kind"]
+    assert "| hand | 4 | 0.750 |" in text
+    assert "| turned (not counted) | 5 | 0.800 |" in text
 
 
 def test_a_patient_of_two_sources_is_one_patient():
