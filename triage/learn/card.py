@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from triage.learn.data import Films, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.package import packaging
 from triage.learn.table import markdown, sections
-from triage.learn.verify import FIGURES
+from triage.learn.verify import FIGURES, proved
 from triage.learn.written import write_text
 
 CARD = "MODEL_CARD.md"
@@ -54,15 +55,20 @@ def package_with_card(
 
     Raises:
         DataError: the films can't be read, or have no `val` or no `test`.
-        ConfigurationError, ModelRefused, NotWritten: as `packaging`.
+        ModelRefused: on films the engine that serves is too far from torch; or as `packaging`.
+        ConfigurationError, NotWritten: as `packaging`.
     """
     say("taking scale and thresholds from val")
     with packaging(
         weights, target, data, architecture=architecture, size=size, cache=cache, engine=engine
     ) as model:
+        films = read_films(data)
+        say("comparing the engine that serves with torch, on films of val")
+        agreement = proved(model, engine, films, cache)
         made = evaluate(model, open_engine(model, engine), data, cache=cache, say=say)
-        write_text(model.folder / FIGURES, json.dumps(made.document, indent=1) + "\n")
-        write_text(model.folder / CARD, card(model, made.document, read_films(data)))
+        document = {**made.document, "engine": asdict(agreement)}
+        write_text(model.folder / FIGURES, json.dumps(document, indent=1) + "\n")
+        write_text(model.folder / CARD, card(model, document, films))
     return load(target)
 
 

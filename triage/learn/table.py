@@ -64,6 +64,7 @@ def sections(document: Document) -> Iterator[Section]:
         _wide("Sources that were never seen", "never seen", document.get("left_out", {})),
         _kinds(document.get("gate", {})),
         _not_evaluated(document.get("not_evaluated", {})),
+        _engine(document.get("engine", {})),
         *_audit(document.get("audit", {})),
         _bars(document),
     ]
@@ -136,6 +137,17 @@ def _confused(document: Document) -> Section:
 
 def _not_evaluated(counts: Mapping[str, int]) -> Section:
     return Section("Not evaluated", ("reason", "films"), [(name, str(n)) for name, n in counts.items()])
+
+
+def _engine(agreement: Mapping[str, Any]) -> Section:
+    """Return how far the engine that serves was from the reference when the model was packaged."""
+    heads = ("engine", "films", "largest change", "mean change", "tolerance")
+    note = "Changes of a probability against torch in fp32, on frontal films of val."
+    if not agreement:
+        return Section("", heads, [])
+    name, films, tolerance = (str(agreement[key]) for key in ("engine", "films", "tolerance"))
+    line = (name, films, f"{agreement['largest']:.4f}", f"{agreement['mean']:.5f}", tolerance)
+    return Section("The engine that serves", heads, [line], note)
 
 
 def _audit(audit: Mapping[str, Any]) -> Iterator[Section]:

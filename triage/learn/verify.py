@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from triage.assess.engine import open_engine, probe_films, verify_engine
+from triage.assess.engine import Agreement, Engine, open_engine, probe_films, verify_engine
 from triage.assess.registry import Model, digest
-from triage.errors import DataError
+from triage.errors import DataError, ModelRefused
 from triage.learn.answers import prepared
 from triage.learn.cache import cache_dir, pictures
-from triage.learn.data import read_films
+from triage.learn.data import Films, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.table import row_keys
 
@@ -33,7 +36,9 @@ HEADLINES = (
     "others_rejected",
 )
 _TOLERANCE = 0.01
-_FILMS = 64
+#: Films on which an engine is compared with torch.
+_FILMS = 100
+_SEED = 12
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,15 @@ def verify(
     """
     same = digest(model.weights) == model.sha256
     checks = [Check(same, f"the weights of {model.label} have the digest {model.sha256[:16]} of model.toml")]
-    engine, reference = open_engine(model, kind), open_engine(model, "torch")
-    films = probe_films(model.size) if data is None else _some(data, model.size, cache)
-    agreement = verify_engine(model, engine, films, reference)
+    engine = open_engine(model, kind)
+    if data is None:
+        agreement = verify_engine(model, engine, probe_films(model.size), open_engine(model, "torch"))
+    else:
+        agreement = _on_films(model, engine, read_films(data), cache)
     sentence = (
         f"{agreement.engine} changes a probability by at most {agreement.largest:.4f} "
-        f"(tolerance {agreement.tolerance}) on {agreement.films} films"
+        f"(tolerance {agreement.tolerance}) on {agreement.films} "
+        + ("drawn pictures" if data is None else "films of val")
     )
     checks.append(Check(agreement.holds, sentence))
     if data is None:
@@ -106,9 +114,44 @@ def compare(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(worst <= _TOLERANCE, f"{key}: {shown}")
 
 
-def _some(data: Path, size: int, cache: Path | None) -> list[np.ndarray]:
-    """Return some prepared films of `val`, spread over it."""
-    films = read_films(data)
-    rows = np.flatnonzero(films.splits == "val")
-    rows = rows[:: max(1, len(rows) // _FILMS)]
-    return [film for batch in prepared(pictures(films, cache_dir(cache)), rows, size) for film in batch]
+def proved(model: Model, kind: str, films: Films, cache: Path | None = None) -> Agreement:
+    """Return how far an engine is from torch in fp32 on films; for `auto`, the one that serves on processors.
+
+    Raises:
+        DataError: no film is a frontal one of `val`.
+        ModelRefused: the engine is not there, or further from torch than it may be.
+    """
+    if kind == "auto":
+        kind = "openvino" if find_spec("openvino") else "torch"
+    agreement = _on_films(model, open_engine(model, kind), films, cache)
+    if not agreement.holds:
+        msg = (
+            f"On {agreement.films} films of val the engine {agreement.engine} changes a probability of "
+            f"{model.label} by {agreement.largest:.3f}, more than {agreement.tolerance}, so that it must not "
+            "serve; train on, or package other weights."
+        )
+        raise ModelRefused(msg)
+    return agreement
+
+
+def _on_films(model: Model, engine: Engine, films: Films, cache: Path | None) -> Agreement:
+    batches = prepared(pictures(films, cache_dir(cache)), spread(films), model.size)
+    return verify_engine(
+        model, engine, [film for batch in batches for film in batch], open_engine(model, "torch")
+    )
+
+
+def spread(films: Films) -> npt.NDArray[np.int64]:
+    """Return some frontal films of `val`, as many of each source as far as it has them; always the same.
+
+    Raises:
+        DataError: there is none.
+    """
+    rows = np.flatnonzero((films.splits == "val") & films.frontal)
+    if not len(rows):
+        msg = f"{films.root} has no frontal film in the split 'val', on which engines are compared."
+        raise DataError(msg)
+    rows = np.random.default_rng(_SEED).permutation(rows)
+    sources = films.sources[rows]
+    turns = zip_longest(*(rows[sources == source] for source in np.unique(sources)))
+    return np.array([row for turn in turns for row in turn if row is not None][:_FILMS], np.int64)

@@ -12,13 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models import write_model
+from triage.assess import engine
 from triage.assess.engine import open_engine
 from triage.assess.network import build
 from triage.assess.prepare import prepare
-from triage.assess.registry import load, versions
+from triage.assess.registry import Model, load, versions
 from triage.assess.scale import Scale
 from triage.domain.finding import Finding
 from triage.errors import ConfigurationError, DataError, ModelRefused
+from triage.learn import verify as verifying
 from triage.learn.answers import Answers, answers_of
 from triage.learn.calibrate import _best_for_f1, calibrate, temperature_of, threshold_for, threshold_of_f1
 from triage.learn.card import package_with_card
@@ -26,7 +28,7 @@ from triage.learn.data import FilmRow, Films, read_films
 from triage.learn.package import _kinds, packaging
 from triage.learn.recipe import read_recipe
 from triage.learn.runs import Run
-from triage.learn.verify import verify
+from triage.learn.verify import spread, verify
 
 
 @pytest.fixture
@@ -66,6 +68,64 @@ def test_a_packaged_model_loads_judges_and_verifies(make_set, weights, tmp_path)
     assert [
         check.sentence.split(":")[0] for check in verify(model, "torch", data, cache=cache) if not check.holds
     ] == ["gate"]
+
+
+def test_the_engine_that_serves_is_compared_with_torch_on_films(make_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.manual_seed(0)
+    weights, cache = tmp_path / "weights.safetensors", tmp_path / "cache"
+    save_file(build("efficientnet-lite0", 7).state_dict(), weights)
+    data, target = make_set(each=8), tmp_path / "models" / "chest" / "3"
+    asked = {"architecture": "efficientnet-lite0", "size": 32, "cache": cache}
+    model = package_with_card([weights], target, data, **asked, engine="openvino")
+    told = json.loads((target / "figures.json").read_text())["engine"]
+    assert told["engine"].startswith("openvino")
+    assert told["films"] == 28
+    assert 0 < told["mean"] <= told["largest"] <= told["tolerance"] <= 0.02
+    card = (target / "MODEL_CARD.md").read_text()
+    assert f"| {told['engine']} | 28 | {told['largest']:.4f} |" in card
+    checks = verify(model, "openvino", data, cache=cache)
+    assert [check.sentence for check in checks if not check.holds] == []
+    assert f"at most {told['largest']:.4f} (tolerance {told['tolerance']}) on 28 films of val" in str(checks)
+
+
+def test_a_model_is_not_packaged_whose_engine_is_like_torch_on_drawn_pictures_alone(
+    make_set, weights, tmp_path, monkeypatch
+):
+    drawn = {film.tobytes() for film in engine.probe_films(32)}
+
+    class Flatterer:
+        name, batches = "openvino bf16", False
+
+        def __init__(self, model: Model, *_: object) -> None:
+            self._torch = engine.open_engine(model, "torch")
+
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            return (
+                self._torch.infer(batch) + (batch[0].tobytes() not in drawn) * np.eye(7, dtype=np.float32)[0]
+            )
+
+    monkeypatch.setattr(engine, "_openvino", Flatterer)
+    target, data = tmp_path / "models" / "chest" / "1", make_set(each=8)
+    refused = (
+        r"On 28 films of val the engine openvino bf16 changes a probability of chest/1 by 0\.\d+, more than"
+    )
+    with pytest.raises(ModelRefused, match=refused):
+        package_with_card([weights], target, data, size=32, cache=tmp_path / "cache", engine="openvino")
+    assert not list(target.parent.iterdir())
+
+
+def test_engines_are_compared_on_frontal_films_of_val_of_every_source(make_set, monkeypatch):
+    films = read_films(make_set(each=20))
+    chosen = films.take(spread(films))
+    assert set(chosen.splits) == {"val"}
+    assert chosen.frontal.all()
+    monkeypatch.setattr(verifying, "_FILMS", 20)
+    few = films.take(spread(films))
+    assert np.unique(few.sources, return_counts=True)[1].tolist() == [10, 10]
+    assert len(set(few.codes)) > 3
+    with pytest.raises(DataError, match="no frontal film in the split 'val'"):
+        spread(films.take(films.splits == "test"))
 
 
 def test_of_several_weights_the_mean_is_packaged(make_set, weights, tmp_path):
