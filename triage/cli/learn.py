@@ -79,17 +79,24 @@ def train(
 
 def list_runs(
     runs: _Runs = _RUNS,
+    as_json: Json = False,
     table: Annotated[
         bool, typer.Option("--table", help="Instead: the figures of the systems that the recipes stand for.")
     ] = False,
     models: _Models = None,
 ) -> None:
-    """List every training run with what it gave on the split val."""
+    """List the stages of every training run with what each gave on the split val."""
     if not table:
-        from triage.learn.runs import trial_table
+        from triage.learn.register import lines, trial_table
 
-        print(trial_table(runs))
+        if as_json:
+            print_json(lines(runs))
+        else:
+            print(trial_table(runs))
         return
+    if as_json:
+        msg = "--json goes with the register of runs; leave --table out."
+        raise ConfigurationError(msg)
     from triage.assess.registry import models_dir, versions
     from triage.learn.originals import comparison
 

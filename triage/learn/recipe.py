@@ -94,6 +94,11 @@ class Augment(_Section):
     boxes: Share = 0.35
     letters: Share = 0.35
 
+    @property
+    def on(self) -> bool:
+        """Return whether anything is changed."""
+        return any(value for name, value in self if name != "uneven_strength")
+
 
 class Teacher(_Section):
     """A finished network that teaches another."""

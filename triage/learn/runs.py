@@ -1,8 +1,9 @@
-"""The folders of training runs and their register: what was tried, and what it gave."""
+"""The folders of training runs: what each keeps of itself, and how one is found."""
 
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,18 +21,6 @@ WEIGHTS = "weights.safetensors"
 _SETTINGS = "settings.json"
 _SUMMARY = "run.json"
 _METRICS = "metrics.jsonl"
-_COLUMNS = (
-    "run",
-    "state",
-    "size",
-    "films",
-    "any_disease",
-    "macro_f1",
-    "accuracy",
-    "gate",
-    "minutes",
-    "about",
-)
 
 
 class Run:
@@ -50,6 +39,10 @@ class Run:
         """The weights that the run ended with, or its best ones."""
         return self.folder / WEIGHTS
 
+    def stage_weights(self, number: int, size: int) -> Path:
+        """Return where the weights lie that a stage, counted from 1, ended with."""
+        return self.folder / f"stage-{number}-{size}.safetensors"
+
     def begin(self, recipe: Recipe, data_digest: str, now: datetime) -> None:
         """Write the settings of a new run."""
         write_text(self.folder / _SETTINGS, recipe.model_dump_json(indent=2))
@@ -63,7 +56,7 @@ class Run:
         )
 
     def note(self, **facts: Any) -> None:
-        """Add facts to the run's line in the register."""
+        """Add facts to what the register knows of the run."""
         write_text(self.folder / _SUMMARY, json.dumps({**self.summary(), **facts}, indent=2))
 
     def summary(self) -> dict[str, Any]:
@@ -83,6 +76,21 @@ class Run:
             return Recipe.model_validate_json((self.folder / _SETTINGS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def looks(self) -> list[dict[str, Any]]:
+        """Return all metrics so far, a look each.
+
+        Raises:
+            DataError: they can't be read.
+        """
+        path = self.folder / _METRICS
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            msg = f"{path} can't be read ({error}); remove that run's folder."
+            raise DataError(msg) from None
 
     def record(self, metrics: list[dict[str, Any]]) -> None:
         """Write all metrics so far, a line a look, and draw the curves."""
@@ -200,33 +208,16 @@ def _refuse_file(root: Path) -> None:
         raise DataError(msg)
 
 
-def trial_table(root: Path) -> str:
-    """Return the register: a line a run with what it was and what it gave on `val`."""
-    rows = [_COLUMNS, *(_line(run) for run in runs(root))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def _line(run: Run) -> tuple[str, ...]:
-    facts = {"run": run.folder.name, **run.summary()}
-    return tuple(_cell(facts.get(column)) for column in _COLUMNS)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
 def curves(metrics: list[dict[str, Any]], path: Path) -> None:
-    """Draw loss and figures over the films seen."""
+    """Draw losses and figures over the films seen."""
     figure = matplotlib.figure.Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     seen = [line["seen"] for line in metrics]
-    left.plot(seen, [line["loss"] for line in metrics], marker=".")
-    left.set(title="loss on train", xlabel="films seen")
+    for name, label in (("loss", "train"), ("val_loss", "val")):
+        # a run that an earlier version began has looks without the second
+        left.plot(seen, [line.get(name, math.nan) for line in metrics], marker=".", label=label)
+    left.set(title="loss", xlabel="films seen")
+    left.legend()
     for name in ("any_disease", "gate", "macro_f1", "accuracy"):
         right.plot(seen, [line[name] for line in metrics], marker=".", label=name)
     right.set(title="val", xlabel="films seen", ylim=(0, 1.02))

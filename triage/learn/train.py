@@ -83,7 +83,7 @@ def train(
     size = checkpoint.read_place(run.checkpoint).processes if resume else processes_for(recipe.processes, on)
     if not resume:
         run.begin(recipe, everything.digest, datetime.now(UTC))
-        run.note(processes=size, **others.said())
+        run.note(processes=size, train_films=_train_films(recipe, films), **others.said())
     try:
         with leading(size, follow, recipe, films, cache, run.folder, others, resume) as team:
             training = _training(team, recipe, films, cache, run, others, on, say)
@@ -151,6 +151,12 @@ def _refuse_empty(recipe: Recipe, films: Films) -> None:
                 f"{films.root} has no film of the recipe's classes in the split 'val', by which it is judged."
             )
             raise DataError(msg)
+
+
+def _train_films(recipe: Recipe, films: Films) -> list[int]:
+    """Return from how many films each stage draws."""
+    here = films.splits == "train"
+    return [int((asked(films, stage.classes or recipe.classes) & here).sum()) for stage in recipe.stages]
 
 
 def _found(recipe: Recipe, distil: Distil | None, root: Path) -> Others:

@@ -105,7 +105,7 @@ class Training:
                 number = self.place.stage
                 stopped = self._stage(number, stages[number])
                 if self.team.leads:
-                    kept = self.run.folder / f"stage-{number + 1}-{stages[number].size}.safetensors"
+                    kept = self.run.stage_weights(number + 1, stages[number].size)
                     checkpoint.write_tensors(self.judged.state_dict(), kept)
                 self.place.stage = len(stages) if stopped else number + 1
                 self.place.step, self.place.rate_factor, self.place.stale = 0, 1.0, 0
@@ -232,19 +232,20 @@ class Training:
         engine = validate.NetworkEngine(self.judged, self._device)
         films = self.drawer.films
         task = asked(films, stage.classes or self.recipe.classes)
-        found, answers = validate.look(engine, films, self.drawer.pictures, stage.size, task)
+        settings = stage.loss or self.recipe.loss
+        found, answers = validate.look(engine, films, self.drawer.pictures, stage.size, task, settings)
         seen = sum(part.films for part in self.recipe.stages[: self.place.stage])
         seen += self.place.step * self.recipe.batch
         line = {
             "stage": self.place.stage + 1,
             "size": stage.size,
             "seen": seen,
+            "minutes": round(self.place.seconds / 60, 2),
             "loss": round(self.place.loss, 4),
         }
         line |= {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}
         self.place.metrics.append(dict.fromkeys(found) | line)
         self.run.record(self.place.metrics)
-        self.run.note(films=seen, **{name: line.get(name) for name in ("size", *found)})
         self._say(", ".join(f"{name} {value}" for name, value in line.items()))
         out = self._compare(stage, float(np.nansum([found["any_disease"], found["macro_f1"]])))
         if out or last or seen >= self.recipe.collapse_after:

@@ -14,7 +14,9 @@ from triage.learn.answers import Answers, answers_of, logits
 from triage.learn.cache import Pictures
 from triage.learn.data import Films, Mask
 from triage.learn.labels import CODE_NOT_FRONTAL, CODE_UNLABELLED, NORMAL
+from triage.learn.loss import loss
 from triage.learn.measures import auroc, confusion, rates
+from triage.learn.recipe import Loss
 
 #: One answer to more than this share of the films is a collapse, where no class is as common as that.
 _COLLAPSE = 0.98
@@ -40,18 +42,27 @@ class NetworkEngine:
 
 
 def look(
-    engine: NetworkEngine, films: Films, pictures: Pictures, size: int, asked: Mask
+    engine: NetworkEngine, films: Films, pictures: Pictures, size: int, asked: Mask, settings: Loss
 ) -> tuple[Figures, Answers]:
-    """Return the figures of the films of `val` that are asked for, and the answers behind them."""
+    """Return the figures of the films of `val` that are asked for, and the answers behind them.
+
+    The loss there is that of the labels alone, of films as they are.
+    """
     rows = np.flatnonzero(asked & (films.splits == "val") & (films.codes != CODE_UNLABELLED))
-    val = answers_of(films.take(rows), logits(engine, pictures, rows, size))
-    return figures(val), val
+    values = logits(engine, pictures, rows, size)
+    val = answers_of(films.take(rows), values)
+    cost = loss(torch.from_numpy(values), torch.from_numpy(val.films.codes), settings)
+    return {"val_loss": float(cost)} | figures(val), val
 
 
 def figures(val: Answers) -> Figures:
-    """Return AUROC of any disease and of the gate, and accuracy and macro F1 over the six classes."""
+    """Return AUROC of any disease and of the gate, accuracy and macro F1 of six classes, and precision.
+
+    Precision is the share of the diseased among the frontal films of which disease is likelier than not.
+    """
     codes = val.films.codes
     frontal = codes < CODE_NOT_FRONTAL
+    called = frontal & (val.diseased >= 0.5)
     single = codes < len(CLASSES)
     table = rates(
         confusion(codes[single], val.classes[single].argmax(axis=1), len(CLASSES)).astype(np.float64)
@@ -61,6 +72,7 @@ def figures(val: Answers) -> Figures:
         "gate": auroc(frontal, val.gate),
         "accuracy": float(table["accuracy"]),
         "macro_f1": float(table["macro_f1"]),
+        "precision": float((codes[called] != NORMAL).mean()) if called.any() else float("nan"),
     }
 
 

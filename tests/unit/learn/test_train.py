@@ -23,7 +23,8 @@ from triage.learn import training as steps
 from triage.learn.checkpoint import read_place, read_tensors, write_tensors
 from triage.learn.data import read_films
 from triage.learn.recipe import find_recipe, read_recipe
-from triage.learn.runs import new_run, trial_table
+from triage.learn.register import lines, trial_table
+from triage.learn.runs import new_run
 from triage.learn.validate import NetworkEngine
 
 
@@ -44,10 +45,12 @@ def test_a_run_leaves_weights_metrics_curves_and_a_line_in_the_register(make_set
     assert [line["seen"] for line in metrics] == [16, 32, 48]
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "settings.json").read_text())["batch"] == 8
-    table = trial_table(runs).splitlines()
-    assert table[0].split()[:3] == ["run", "state", "size"]
-    assert "finished" in table[1]
-    assert folder.name in table[1]
+    first, second = lines(runs)
+    assert (first["run"], first["state"], first["films"]) == (folder.name, "finished", 48)
+    assert (first["drawn"], first["epochs"], second["drawn"]) == (32, 0.67, 16)
+    assert second["minutes"] >= 0
+    figures = ("loss", "val_loss", "any_disease", "macro_f1", "accuracy", "precision")
+    assert all(isinstance(line[name], float) for line in (first, second) for name in figures)
 
 
 _VICTIM = """
