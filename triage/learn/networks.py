@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from monai.networks import nets
 from triage.assess import network
 from triage.domain.finding import CLASSES
 from triage.errors import ConfigurationError, ModelRefused
-from triage.learn.checkpoint import fill, read_tensors
+from triage.learn.checkpoint import Tensors, fill, read_tensors
 from triage.learn.recipe import Recipe
 
 #: A small network for which weights of ImageNet can be had; all others begin at random.
@@ -49,14 +50,21 @@ def build(architecture: str, *, pretrained: bool = True) -> torch.nn.Module:
 
 
 def finished(architecture: str, weights: Path) -> torch.nn.Module:
-    """Return a network with trained weights.
+    """Return a network with trained weights, which tell whether its head has a hidden layer.
 
     Raises:
         ModelRefused: the weights are missing, no safetensors, or of another architecture.
     """
-    made = build(architecture, pretrained=False)
-    fill(made, read_tensors(weights), weights, architecture)
+    made, state = build(architecture, pretrained=False), read_tensors(weights)
+    if hidden_units(state):
+        _deepen(made, hidden_units(state))
+    fill(made, state, weights, architecture)
     return made.eval()
+
+
+def hidden_units(state: Tensors) -> int:
+    """Return how many units the hidden layer of a head has, by its weights; 0 where there is none."""
+    return next((len(tensor) for name, tensor in state.items() if name.endswith(".hidden.weight")), 0)
 
 
 def begun(recipe: Recipe, device: torch.device) -> torch.nn.Module:
@@ -67,14 +75,39 @@ def begun(recipe: Recipe, device: torch.device) -> torch.nn.Module:
         ConfigurationError: it begins with weights of ImageNet, whose package is not installed.
     """
     network = build(recipe.architecture)
+    if recipe.head_units:
+        _deepen(network, recipe.head_units)
     if recipe.dropout:
-        head = next(part for name, part in network.named_children() if name in HEADS)
-        # before the last layers, without parameters: the weights keep their names
-        head.register_forward_pre_hook(
-            lambda module, inputs: torch.nn.functional.dropout(inputs[0], recipe.dropout, module.training)
-        )
+        _drop(network, recipe.dropout)
     moved: torch.nn.Module = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
+
+
+def _head(network: torch.nn.Module) -> tuple[str, torch.nn.Module]:
+    return next((name, part) for name, part in network.named_children() if name in HEADS)
+
+
+def _deepen(network: torch.nn.Module, units: int) -> None:
+    """Put a hidden layer between the pooled features of a network and new outputs."""
+    name, head = _head(network)
+    old = next(part for part in head.modules() if isinstance(part, torch.nn.Linear))
+    # a DenseNet has its pooling in the head too
+    within, last = (network, name) if old is head else (head, "out")
+    layers = {
+        "hidden": torch.nn.Linear(old.in_features, units),
+        "relu": torch.nn.ReLU(),
+        "out": torch.nn.Linear(units, OUTPUTS),
+    }
+    setattr(within, last, torch.nn.Sequential(OrderedDict(layers)))
+
+
+def _drop(network: torch.nn.Module, share: float) -> None:
+    """Drop a share of what goes into each layer of the head while learning; the weights keep their names."""
+    for part in _head(network)[1].modules():
+        if isinstance(part, torch.nn.Linear):
+            part.register_forward_pre_hook(
+                lambda layer, inputs: torch.nn.functional.dropout(inputs[0], share, layer.training)
+            )
 
 
 def _begin_from_imagenet(made: torch.nn.Module) -> None:

@@ -18,12 +18,13 @@ from triage.assess.prepare import PREPARATION
 from triage.assess.registry import DESCRIPTION, WEIGHTS, Model, Thresholds, digest, load
 from triage.assess.scale import Scale
 from triage.domain.finding import CLASSES, Finding
-from triage.errors import ConfigurationError, DataError
+from triage.errors import ConfigurationError, DataError, ModelRefused
 from triage.learn.answers import logits
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import Calibration, calibration_of
 from triage.learn.checkpoint import fill, read_tensors, write_tensors
 from triage.learn.data import read_films
+from triage.learn.networks import hidden_units
 from triage.learn.runs import Run
 from triage.learn.written import not_written, write_text
 
@@ -56,7 +57,7 @@ def packaging(
     Raises:
         ConfigurationError: they are not known, or are not those of the run.
         DataError: the films can't be read or have no `val`.
-        ModelRefused: the weights are missing, a pickle, or of another architecture.
+        ModelRefused: the weights are missing, a pickle, of another architecture, or have a hidden layer.
         NotWritten: the disk has no room.
     """
     architecture, size, state = _joined(_kinds(weights, architecture, size))
@@ -151,6 +152,12 @@ def _mean(weights: Sequence[Path], architecture: str) -> dict[str, torch.Tensor]
     network, states = build(architecture, len(CLASSES) + 1), []
     for path in weights:
         states.append(read_tensors(path))
+        if hidden_units(states[-1]):
+            msg = (
+                f"{path} has a hidden layer in its head, and networks that serve have none: train without "
+                "head_units to package."
+            )
+            raise ModelRefused(msg)
         fill(network, states[-1], path, architecture)
     names = [name for name, tensor in states[0].items() if tensor.is_floating_point()]
     return {name: torch.stack([state[name].float() for state in states]).mean(dim=0) for name in names}

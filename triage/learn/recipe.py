@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from triage.domain.finding import CLASSES
 from triage.errors import ConfigurationError
-from triage.learn.labels import LABELS, UNLABELLED
+from triage.learn.labels import CODE_NOT_FRONTAL, LABELS, UNLABELLED
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -51,6 +51,17 @@ class Loss(_Section):
     smoothing: Share = 0.05
     gate_smoothing: Share = 0.01
     gate_weight: Annotated[float, Field(ge=0)] = 0.7
+    #: How much a film of a label counts in the mean over the frontal films; 1 where none is given.
+    class_weights: dict[str, Positive] = {}
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Loss:
+        known = LABELS[:CODE_NOT_FRONTAL]
+        for name in self.class_weights:
+            if name not in known:
+                msg = f"the class '{name}' of class_weights is not known; known: {', '.join(known)}"
+                raise ValueError(msg)
+        return self
 
 
 class MadeNegatives(_Section):
@@ -178,6 +189,10 @@ class Recipe(_Section):
     made_negatives: MadeNegatives = MadeNegatives()
     augment: Augment = Augment()
     distil: Distil | None = None
+    #: Units of a hidden layer between the pooled features and the outputs; 0: there is none, as in all
+    #: networks that serve.
+    head_units: Annotated[int, Field(ge=0, le=4096)] = 0
+    #: Share of what goes into each of the head's layers that is dropped at random.
     dropout: Share = 0.0
     optimiser: Literal["adamw", "adam"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.05

@@ -86,7 +86,9 @@ class Training:
             self.average,
             None,
         )
-        if place.recipe != self.recipe.digest:
+        # the settings of a run that an earlier version began mean the defaults of keys that are new since
+        began = self.run.settings()
+        if self.recipe.digest not in {place.recipe, began.digest if began else ""}:
             msg = f"The recipe has changed since {self.run.folder.name} began; start anew without --resume."
             raise TrainingFailed(msg)
         self.place, self._resuming = place, True

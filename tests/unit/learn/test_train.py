@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,6 +120,21 @@ def test_a_changed_recipe_does_not_go_on(make_set, make_recipe, tmp_path):
     with pytest.raises(TrainingFailed, match="recipe has changed"):
         training.train(_short(make_recipe, weight_decay=0.3), data, runs, resume=True, cache=cache)
     assert "finished" in trial_table(runs)
+
+
+def test_a_run_that_an_earlier_version_began_goes_on_where_new_keys_have_their_defaults(
+    make_set, make_recipe, tmp_path
+):
+    data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    folder = training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
+    settings = json.loads((folder / "settings.json").read_text())
+    del settings["head_units"], settings["loss"]["class_weights"]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    kept = folder / "checkpoint.safetensors"
+    place = asdict(read_place(kept)) | {"recipe": "digest of fewer keys"}
+    write_tensors(read_tensors(kept), kept, {"place": json.dumps(place)})
+    again = training.train(_short(make_recipe), data, runs, resume=True, device="cpu", cache=cache)
+    assert again == folder
 
 
 def test_a_run_does_not_go_on_with_other_films(make_set, make_recipe, tmp_path):
