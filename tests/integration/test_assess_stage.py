@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from tests.films import Encoding, encode, file_bytes, picture
+from tests.films import DX, Encoding, encode, file_bytes, picture
 from tests.models import described
+from tests.peers import wait_until
+from tests.rawpeer import Object, RawPeer, read_part10
+from tests.receiving import EXPLICIT_LE, clock, receiving
 from triage.assess.classifier import Classifier
 from triage.assess.stage import AssessStage
 from triage.domain.finding import NotEvaluated, Outcome
 from triage.domain.header import Header
 from triage.domain.policy import Policy
 from triage.domain.study import CompletedBy, StudyState, StudyStep
-from triage.store import entries, studies
+from triage.store import entries, policies, studies
 from triage.store.database import Database
 from triage.store.tables import Base, Entry, FilmAssessmentRow, Instance, Job, Study
 from triage.work.embedded import EmbeddedQueue
 from triage.work.queue import Stage
 from triage.work.worker import Worker
+from triage.worklist import listing
 
 FILM = file_bytes(encode(picture(80, 70), Encoding()))
 MODEL = described(32)
@@ -289,3 +293,44 @@ def test_outcomes_follow_the_thresholds(tmp_path: Path, logits: list[float], out
     engine.logits = logits
     (tmp_path / "film.dcm").write_bytes(FILM)
     assert Classifier(MODEL, engine).judge_file(tmp_path / "film.dcm").assessment.outcome is outcome
+
+
+def on_the_wire(folder: Path, number: int, *, pixels: bool) -> Object:
+    """Return a film of a study and a patient of its own, with its Pixel Data or without any."""
+    ds = encode(picture(80, 70), Encoding())
+    ds.StudyInstanceUID, ds.PatientID = f"1.2.{number}", f"SYN-{number}"
+    ds.SOPInstanceUID = f"1.2.{number}.1"
+    if not pixels:
+        del ds.PixelData
+    (folder / "film.dcm").write_bytes(file_bytes(ds))
+    return read_part10(folder / "film.dcm")
+
+
+def test_a_film_without_pixels_is_taken_and_list_and_log_say_why_it_has_no_answer(
+    tmp_path: Path, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    with receiving(tmp_path / "room", evidence={CompletedBy.ASSOCIATION_RELEASE}) as room:
+        peer = RawPeer(room.address, [(DX, EXPLICIT_LE)])
+        assert peer.store(on_the_wire(tmp_path, 1, pixels=False))[0] == 0x0000
+        assert peer.store(on_the_wire(tmp_path, 2, pixels=True))[0] == 0x0000
+        peer.release()
+        wait_until(lambda: room.jobs("conclude") == 2, 10)
+        classifier = Classifier(MODEL, Said())
+        stage = AssessStage(
+            room.db, room.queue, classifier, spool=room.spool.folder, clock=clock, policy=policies.active
+        )
+        for name, handler in ((Stage.ASSESS, stage.assess_film), (Stage.CONCLUDE, stage.conclude_study)):
+            worker = Worker(room.db, room.queue, name, handler, clock)
+            assert [worker.run_one() for _ in range(3)] == [True, True, False]
+        with room.db.read() as session:
+            listed = {item["study_instance_uid"]: item for item in listing.page(session, clock())["items"]}
+            [film] = listing.study(session, "1.2.1", clock())["instances"]
+    sentence = "The object has no Pixel Data."
+    assert (film["outcome"], film["reason"], film["sentence"]) == ("not_evaluated", "no-pixels", sentence)
+    empty, next_one = (listed[uid]["assessment"] for uid in ("1.2.1", "1.2.2"))
+    assert (empty["state"], empty["sentence"]) == ("not_evaluated", sentence)
+    assert next_one["outcome"] == "positive"
+    lines = [record for record in caplog.records if getattr(record, "event", "") == "assessed"]
+    assert [getattr(line, "sentence", "") for line in lines] == [sentence, ""]
+    assert "SYN" not in str([vars(line) for line in lines])

@@ -130,17 +130,16 @@ class AssessStage:
         entries.rerank(session, study, self._policy(session), now, verb="assessed", cause=film.sentence)
         if study.state in _CONCLUDABLE and instances.films_pending(session, study.id) == 0:
             self._ask_conclusion(session, study, now)
-        log.info(
-            "A film was judged.",
-            extra={
-                "event": "assessed",
-                "instance": instance.id,
-                "study": study.id,
-                "outcome": film.outcome.value,
-                "reason": film.reason.value if film.reason else "",
-                "milliseconds": round((film.finished_at - film.started_at).total_seconds() * 1e3, 1),
-            },
-        )
+        said: dict[str, object] = {
+            "event": "assessed",
+            "instance": instance.id,
+            "study": study.id,
+            "outcome": film.outcome.value,
+            "milliseconds": round((film.finished_at - film.started_at).total_seconds() * 1e3, 1),
+        }
+        if film.reason is not None:
+            said |= {"reason": film.reason.value, "sentence": film.sentence}
+        log.info("A film was judged.", extra=said)
 
     def _ask_conclusion(self, session: Session, study: Study, now: datetime) -> None:
         payload = {"study_id": study.id, "version": study.version}
