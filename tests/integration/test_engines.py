@@ -21,10 +21,12 @@ from triage.assess.engine import TOLERANCE, open_engine, probe_films, verify_eng
 from triage.assess.engines.torch_engine import load_network
 from triage.assess.explain import Explainer, overlay
 from triage.assess.network import build
+from triage.assess.pixels import read_film
 from triage.assess.prepare import prepare
-from triage.assess.registry import Model, find, load
+from triage.assess.registry import Model, find, load, models_dir
 from triage.domain.finding import Finding
 from triage.errors import ModelRefused
+from triage.samples import Sample
 
 FILMS = [prepare(picture(seed=seed).astype(np.float32), SIZE) for seed in range(3)]
 
@@ -244,14 +246,25 @@ def test_probe_films_are_films_and_always_the_same() -> None:
     assert np.array_equal(probe_films(SIZE)[2], probe_films(SIZE)[2])
 
 
-def test_an_explanation_changes_with_the_weights(model: Model) -> None:
-    torch.manual_seed(99)
-    trained = Explainer(model).map(FILMS[0], Finding.TUBERCULOSIS)
-    randomised = Explainer(model, build(model.architecture, 7)).map(FILMS[0], Finding.TUBERCULOSIS)
-    assert trained.shape == (SIZE, SIZE)
-    assert trained.min() == 0
-    assert trained.max() == 1
-    assert abs(np.corrcoef(trained.ravel(), randomised.ravel())[0, 1]) < 0.9
+def test_an_explanation_of_the_shipped_model_goes_with_its_weights(sample_films: list[Sample]) -> None:
+    """Any weights make coarse maps that are hottest inside the chest: a single one may be alike by chance."""
+    shipped = find(models_dir(), "chest")
+    film = prepare(read_film(sample_films[7].path).reduced(shipped.size), shipped.size)
+
+    def maps(explainer: Explainer) -> list[np.ndarray]:
+        return [explainer.map(film, finding).ravel() for finding in Finding]
+
+    def likeness(others: list[np.ndarray]) -> float:
+        return float(np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(learned, others, strict=True)]))
+
+    learned = maps(Explainer(shipped))
+    assert all((one.min(), one.max()) == (0, 1) for one in learned)
+    randomised = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        randomised.append(likeness(maps(Explainer(shipped, build(shipped.architecture, 7)))))
+    # measured: .31 and .40; over four seeds and all diseased samples .46
+    assert np.mean(randomised) < 0.6
 
 
 def test_an_overlay_is_the_film_where_nothing_is_hot() -> None:
