@@ -22,7 +22,7 @@ from triage.assess.engines.torch_engine import load_network
 from triage.assess.explain import Explainer, overlay
 from triage.assess.network import build
 from triage.assess.pixels import read_film
-from triage.assess.prepare import prepare
+from triage.assess.prepare import KEPT, prepare
 from triage.assess.registry import Model, find, load, models_dir
 from triage.domain.finding import Finding
 from triage.errors import ModelRefused
@@ -249,7 +249,7 @@ def test_probe_films_are_films_and_always_the_same() -> None:
 def test_an_explanation_of_the_shipped_model_goes_with_its_weights(sample_films: list[Sample]) -> None:
     """Any weights make coarse maps that are hottest inside the chest: a single one may be alike by chance."""
     shipped = find(models_dir(), "chest")
-    film = prepare(read_film(sample_films[7].path).reduced(shipped.size), shipped.size)
+    film = prepare(read_film(sample_films[7].path).reduced(KEPT), shipped.size)
 
     def maps(explainer: Explainer) -> list[np.ndarray]:
         return [explainer.map(film, finding).ravel() for finding in Finding]

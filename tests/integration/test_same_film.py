@@ -12,7 +12,7 @@ import pytest
 from triage.assess import registry
 from triage.assess.engine import open_engine
 from triage.assess.pixels import read_film
-from triage.assess.prepare import prepare
+from triage.assess.prepare import KEPT, prepare
 
 SIZE = 128
 #: Equalisation stretches the film's most frequent greys: a grey value's error grows by its slope at most.
@@ -64,12 +64,12 @@ def shows_reference(folder: Path, reference: np.ndarray, row: dict[str, str]) ->
 
 
 def test_every_encoding_prepares_the_same_picture(shared: Path, folder: Path) -> None:
-    exact = prepare(read_film(folder / "native_m2_16bit.dcm").reduced(SIZE), SIZE)
+    exact = prepare(read_film(folder / "native_m2_16bit.dcm").reduced(KEPT), SIZE)
     wrong = {}
     for row in family(shared):
         if row["file"].startswith(OTHER_CONTENT):
             continue
-        prepared = prepare(read_film(folder / row["file"]).reduced(SIZE), SIZE)
+        prepared = prepare(read_film(folder / row["file"]).reduced(KEPT), SIZE)
         if row["polarity"] == "inverted":
             prepared = -prepared
         error = np.abs(prepared - exact)[0] / np.sqrt(12)
@@ -92,7 +92,7 @@ def test_the_shipped_model_says_the_same_of_every_encoding(
     engine = open_engine(model, "auto", tmp_path_factory.mktemp("engines"), 1)
 
     def said(row: dict[str, str]) -> np.ndarray:
-        prepared = prepare(read_film(folder / row["file"]).reduced(model.size), model.size)
+        prepared = prepare(read_film(folder / row["file"]).reduced(KEPT), model.size)
         if row["polarity"] == "inverted":
             prepared = -prepared
         logits = engine.infer(prepared[None])

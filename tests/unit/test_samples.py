@@ -17,7 +17,7 @@ from tests.peers import need
 from triage.assess import registry
 from triage.assess.engine import open_engine
 from triage.assess.pixels import read_film
-from triage.assess.prepare import prepare
+from triage.assess.prepare import KEPT, prepare
 from triage.samples import Sample, write
 from triage.samples.canvas import Canvas, enlarge, shrink
 from triage.samples.disease import Kind
@@ -221,7 +221,7 @@ def answers(samples: list[Sample]) -> list[tuple[Sample, float, float]]:
     engine = open_engine(model, "torch")
     rows = []
     for sample in (s for s in samples if s.scene == "frontal"):
-        logits = engine.infer(prepare(read_film(sample.path).reduced(model.size), model.size)[None])
+        logits = engine.infer(prepare(read_film(sample.path).reduced(KEPT), model.size)[None])
         gate, normal = model.scale.gate(logits)[0], model.scale.classes(logits)[0, 0]
         rows.append((sample, float(gate) / model.gate, 1 - float(normal)))
     return rows

@@ -20,7 +20,7 @@ from triage.assess.film import Film
 from triage.assess.header import empty_header, header_of
 from triage.assess.pixels import film_of, read_picture
 from triage.assess.polarity import looks_inverted
-from triage.assess.prepare import Prepare
+from triage.assess.prepare import KEPT, Prepare
 from triage.assess.registry import Model
 from triage.assess.scale import Floats
 from triage.assess.source import is_dicom, open_source
@@ -110,7 +110,7 @@ class Classifier:
         if said.reason is not None:
             return Judged(self._not_evaluated(uid, said.reason, said.sentence, None, started))
         film = read()
-        reduced = film.reduced(self.model.size)
+        reduced = film.reduced(KEPT)
         prepared = self._prepare(reduced)
         classes, gate = self._infer(prepared)
         if looks_inverted(reduced) and self._gates([-prepared])[0] >= _CONFIDENT:

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 Batch = npt.NDArray[np.float32]
 
-#: The largest change of a calibrated probability that an engine may make, by its arithmetic. Of 300 films the one
-#: that bf16 moved most moved by .028, all others by less than .02.
+#: The largest change of a calibrated probability that an engine may make, by its arithmetic. Of 300 films
+#: the one that bf16 moved most moved by .028, all others by less than .02.
 TOLERANCE = {"f32": 1e-3, "bf16": 0.04}
 _PROBES = 6
 

@@ -16,6 +16,10 @@ import numpy.typing as npt
 #: What model.toml names; a model trained on another preparation is refused.
 PREPARATION = "equalised/1"
 
+#: Edge to which a whole film is reduced first. Learning keeps films so, and the service goes the same way:
+#: straight to the network's edge it would show sharper films than those that were learnt from.
+KEPT = 224
+
 #: Share of the film, on each side, whose grey values do not shape the histogram: letters, collimation.
 _MARGIN = 0.1
 _BINS = 2048

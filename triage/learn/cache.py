@@ -13,13 +13,12 @@ import numpy.typing as npt
 
 from triage.assess.errors import PixelError
 from triage.assess.pixels import read_film, read_picture
+from triage.assess.prepare import KEPT
 from triage.assess.source import is_dicom
 from triage.errors import DataError
 from triage.learn.data import Films
 from triage.learn.progress import progress
 
-#: Edge of the kept pictures: as large as any stage trains on.
-SIDE = 224
 #: Raised whenever `decode` makes other pixels of the same file, so that no older ones are read.
 _DECODING = 2
 
@@ -52,14 +51,14 @@ def pictures(films: Films, folder: Path, threads: int = 2) -> Pictures:
                 partial.unlink(missing_ok=True)
         return np.load(kept, mmap_mode="r")
     except OSError as error:
-        size = f"{len(films) * SIDE * SIDE / 1e6:,.1f} MB of decoded films"
+        size = f"{len(films) * KEPT * KEPT / 1e6:,.1f} MB of decoded films"
         msg = f"{size} can't be kept in {folder}: {error.strerror}; make room, or give another with --cache."
         raise DataError(msg) from error
 
 
 def _key(films: Films) -> str:
     """Return a name that changes with the folder, its files, their order, and how they are decoded."""
-    state = hashlib.sha256(f"{_DECODING}\0{SIDE}\0{films.root.resolve()}\n".encode())
+    state = hashlib.sha256(f"{_DECODING}\0{KEPT}\0{films.root.resolve()}\n".encode())
     for row in films.rows:
         path = films.root / row.file
         try:
@@ -72,7 +71,7 @@ def _key(films: Films) -> str:
 
 
 def _decode(films: Films, target: Path, threads: int) -> None:
-    shape = (len(films), SIDE, SIDE)
+    shape = (len(films), KEPT, KEPT)
     paths = [films.root / row.file for row in films.rows]
     with (
         target.open("wb") as file,
@@ -82,7 +81,7 @@ def _decode(films: Films, target: Path, threads: int) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         # a disk without room for all says so before the first film is decoded
-        os.posix_fallocate(file.fileno(), 0, file.tell() + len(films) * SIDE * SIDE)
+        os.posix_fallocate(file.fileno(), 0, file.tell() + len(films) * KEPT * KEPT)
         for picture in pool.map(decode, paths):
             file.write(picture.tobytes())
             advance(1)
@@ -104,7 +103,7 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
             if small is not None:
                 return small
             film = read_picture(path)
-        return np.clip(film.reduced(SIDE) * 255 + 0.5, 0, 255).astype(np.uint8)
+        return np.clip(film.reduced(KEPT) * 255 + 0.5, 0, 255).astype(np.uint8)
     except PixelError as error:
         msg = f"{path} can't be read: {error} Take it out of the set, or put a readable copy in its place."
         raise DataError(msg) from error
@@ -119,5 +118,5 @@ def _small(path: Path) -> npt.NDArray[np.uint8] | None:
         grey = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # too large for a film; the pixel chain has the sentence
         return None
-    fits = grey is not None and grey.shape == (SIDE, SIDE) and grey.dtype == np.uint8
+    fits = grey is not None and grey.shape == (KEPT, KEPT) and grey.dtype == np.uint8
     return np.asarray(grey, np.uint8) if fits else None

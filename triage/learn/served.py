@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from triage.assess.classifier import Classifier, Judged
 from triage.assess.engine import Engine
+from triage.assess.prepare import KEPT
 from triage.assess.registry import Model
 from triage.assess.source import is_dicom
 from triage.domain.finding import CLASSES, Outcome
 from triage.errors import DataError
 from triage.learn.answers import Answers, Infers
-from triage.learn.cache import SIDE
 from triage.learn.data import Films, Mask
 
 
@@ -87,8 +87,8 @@ def _classes(model: Model, engine: Infers, one: Judged) -> npt.NDArray[np.float6
 
 def _pictures(found: Sequence[Judged]) -> npt.NDArray[np.uint8]:
     """Return the films as uint8 [N, 224, 224], black where there are no pixels."""
-    pictures = np.zeros((len(found), SIDE, SIDE), np.uint8)
+    pictures = np.zeros((len(found), KEPT, KEPT), np.uint8)
     for place, one in enumerate(found):
         if one.film is not None:
-            pictures[place] = np.clip(one.film.reduced(SIDE) * 255 + 0.5, 0, 255)
+            pictures[place] = np.clip(one.film.reduced(KEPT) * 255 + 0.5, 0, 255)
     return pictures

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from tests.films import CODECS, NATIVE, Encoding, encode, file_bytes, picture
 from triage.assess.pixels import read_film
-from triage.assess.prepare import prepare
+from triage.assess.prepare import KEPT, prepare, reduce
 
 SIZE = 96
 FILM = picture()
-EXPECTED = prepare(FILM.astype(np.float32), SIZE)
+EXPECTED = prepare(reduce(FILM.astype(np.float32), KEPT), SIZE)
 
 
 def rank_error(data: bytes) -> np.ndarray:
     """How far the film's ranks (0..1) are from those of the film that was encoded."""
-    return np.abs(prepare(read_film(data).reduced(SIZE), SIZE) - EXPECTED) / np.sqrt(12)
+    return np.abs(prepare(read_film(data).reduced(KEPT), SIZE) - EXPECTED) / np.sqrt(12)
 
 
 def tolerance(how: Encoding) -> float:

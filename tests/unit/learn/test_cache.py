@@ -19,8 +19,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from triage.assess.pixels import read_film, read_picture
+from triage.assess.prepare import KEPT
 from triage.errors import DataError
-from triage.learn.cache import SIDE, decode, pictures
+from triage.learn.cache import decode, pictures
 from triage.learn.data import read_films
 
 
@@ -56,13 +57,13 @@ def save_dicom(path: Path, words: np.ndarray, **attributes: object) -> Path:
 
 def served(film) -> np.ndarray:
     """The film as the service reduces it, in the 8 bits that are kept."""
-    return np.clip(film.reduced(SIDE) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return np.clip(film.reduced(KEPT) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def test_films_are_decoded_once_and_again_when_a_file_changes(tmp_path):
     root, cache = films_of(tmp_path / "set", 1, 2), tmp_path / "cache"
     first = np.array(pictures(read_films(root), cache))
-    assert first.shape == (2, SIDE, SIDE)
+    assert first.shape == (2, KEPT, KEPT)
     assert np.array_equal(first[1], decode(root / "1.bmp"))
     assert np.array_equal(pictures(read_films(root), cache), first)
     assert len(list(cache.iterdir())) == 1
@@ -92,7 +93,7 @@ def test_what_an_older_decoding_kept_is_not_read(tmp_path, monkeypatch):
 def test_a_dicom_file_goes_through_the_pixel_chain(tmp_path):
     ramp = np.tile(np.linspace(0, 4095, 200), (240, 1))
     grey = decode(save_dicom(tmp_path / "film.dcm", ramp, PhotometricInterpretation="MONOCHROME1"))
-    assert grey.shape == (SIDE, SIDE)
+    assert grey.shape == (KEPT, KEPT)
     # MONOCHROME1: the highest value is black
     assert grey[:, 5].mean() > 200 > 50 > grey[:, -5].mean()
 
@@ -113,14 +114,14 @@ def test_a_picture_is_read_as_classify_reads_it(tmp_path):
     grey = decode(tmp_path / "deep.png")
     assert np.array_equal(grey, served(read_picture(tmp_path / "deep.png")))
     assert len(np.unique(grey)) > 200
-    cv2.imwrite(str(tmp_path / "deep.png"), np.rot90(ramp)[:SIDE, :SIDE])
+    cv2.imwrite(str(tmp_path / "deep.png"), np.rot90(ramp)[:KEPT, :KEPT])
     assert len(np.unique(decode(tmp_path / "deep.png"))) > 100
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
 def test_a_picture_of_the_kept_size_stays_as_it_is(tmp_path, suffix):
     # what is below and above the percentiles too, and one that is nearly blank
-    for seed, picture in enumerate((grain(0, SIDE, SIDE), np.full((SIDE, SIDE), 7, np.uint8))):
+    for seed, picture in enumerate((grain(0, KEPT, KEPT), np.full((KEPT, KEPT), 7, np.uint8))):
         path = tmp_path / f"{seed}{suffix}"
         cv2.imwrite(str(path), picture)
         assert np.array_equal(decode(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
