@@ -24,6 +24,7 @@ from triage.assess.prepare import Prepare, ranks
 from triage.learn.changes import (
     Boxes,
     Clip,
+    Corner,
     Focus,
     Frame,
     Grain,
@@ -74,10 +75,12 @@ class Augmenter:
 
 
 class Twin:
-    """Makes of a prepared film what the same film gives as a lossy file; not to be shared by threads."""
+    """Makes of a prepared film what it gives as a lossy file, or marked; not to be shared by threads."""
 
-    def __init__(self, size: int) -> None:
-        self._changes = Compose([Recoded(1.0), RandFlip(prob=0.5, spatial_axis=1)], map_items=False)
+    def __init__(self, size: int, marked: float = 0.0) -> None:
+        """`marked` is the share with letters, and the share with patches in a corner."""
+        marks = (Letters(marked), Corner(marked)) if marked else ()
+        self._changes = Compose([Recoded(1.0), *marks, RandFlip(prob=0.5, spatial_axis=1)], map_items=False)
         self._prepare = Prepare(size)
 
     def __call__(self, prepared: Picture, seed: int) -> Picture:

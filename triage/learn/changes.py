@@ -192,6 +192,21 @@ class Boxes(_Sometimes):
         return picture
 
 
+class Corner(_Sometimes):
+    """Paints one or two small patches into a corner, as a tag, a sticker or a print of a name leaves them."""
+
+    def _changed(self, picture: Picture) -> Picture:
+        picture = picture.copy()
+        # the same array, seen from a corner drawn at random
+        seen = picture[:: self.R.choice([1, -1]), :: self.R.choice([1, -1])]
+        size, at = picture.shape[0], int(self.R.uniform(0, 0.04) * picture.shape[0])
+        for grey in self.R.choice([0.0, 1.0, self.R.random_sample()], self.R.randint(1, 3)):
+            high, wide = (max(1, int(size * self.R.uniform(0.01, 0.08))) for _ in range(2))
+            seen[at : at + high, at : at + wide] = grey
+            at += wide
+        return picture
+
+
 class Letters(_Sometimes):
     """Writes a few letters, as markers of side, view and room do."""
 

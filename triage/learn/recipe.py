@@ -137,6 +137,8 @@ class Twins(_Section):
 
     #: How many of the films have one.
     share: Share = 0.0
+    #: How many of the twins have letters on them, and how many a patch or two in a corner.
+    marked: Share = 0.0
     #: How much the distance between the two answers adds to the cost.
     weight: Annotated[float, Field(ge=0)] = 0.5
 

@@ -8,6 +8,7 @@ from monai.transforms import Compose, RandomizableTransform, Transform
 
 from triage.assess.prepare import Prepare, prepare
 from triage.learn.augment import Augmenter, Made, Twin, changes
+from triage.learn.changes import Corner
 from triage.learn.recipe import Augment
 
 OFF = Augment(**dict.fromkeys(Augment.model_fields, 0.0))
@@ -71,6 +72,25 @@ def test_a_twin_is_nearly_the_same_film_and_now_and_then_its_mirror_image(film):
     mirrored = [_alike(twin, upright[..., ::-1]) for twin in twins]
     assert all(0.97 < max(pair) < 1 - 1e-6 for pair in zip(as_it_is, mirrored, strict=True))
     assert 2 < sum(flip > same for same, flip in zip(as_it_is, mirrored, strict=True)) < 10
+
+
+def test_a_marked_twin_is_the_same_film_but_for_its_marks(film):
+    upright = prepare(film.astype(np.float32) / 255, SIZE)
+    for seed in range(6):
+        plain, marked = Twin(SIZE)(upright, seed), Twin(SIZE, marked=1.0)(upright, seed)
+        alike = [_alike(marked, way) for way in (plain, plain[..., ::-1])]
+        assert 0.8 < max(alike) < 0.999
+
+
+def test_a_corner_is_painted_and_nothing_else():
+    paint, grey = Corner(1.0), np.full((1, 100, 100), 0.4, np.float32)
+    for seed in range(20):
+        paint.set_random_state(seed)
+        rows, columns = np.nonzero(paint(grey)[0] != grey[0])
+        assert 0 < len(rows) < 200
+        assert np.ptp(rows) < 21
+        assert np.ptp(columns) < 21
+        assert min(rows.min(), 99 - rows.max()) < 5
 
 
 def test_negatives_for_the_gate_are_no_films_any_more(film):
