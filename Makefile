@@ -32,7 +32,7 @@ browser: peers
 	@sh tests/browser/install.sh
 
 test: $(VENV)/installed-dev peers browser
-	$(BIN)/python -m pytest -q -m "not nightly" --durations=15
+	$(BIN)/python -m pytest -q -m "not nightly" --durations=15 --numprocesses=2 --dist=loadfile
 
 test-nightly: $(VENV)/installed-dev peers browser
 	$(BIN)/python -m pytest -q --timeout=3600

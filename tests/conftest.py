@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -39,7 +40,11 @@ def shared() -> Path:
 def sample_films(pytestconfig: pytest.Config) -> list[samples.Sample]:
     """The sample studies, kept between runs: other code draws them anew."""
     assert pytestconfig.cache
-    return samples.write(pytestconfig.cache.mkdir("samples"))
+    folder = pytestconfig.cache.mkdir("samples")
+    with folder.with_suffix(".lock").open("w") as lock:
+        # tests run in two processes: one draws, the other waits
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return samples.write(folder)
 
 
 @pytest.fixture
