@@ -48,6 +48,17 @@ def sample_films(pytestconfig: pytest.Config) -> list[samples.Sample]:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, as a process of a team does."""
+    import torch  # reads OMP_NUM_THREADS, and most tests need none of it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def now() -> datetime:
     """A fixed time of day."""
     return datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -22,7 +22,7 @@ from triage.assess.errors import PixelError
 from triage.assess.pixels import read_film
 from triage.assess.registry import Model
 from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
-from triage.learn.cache import Pictures
+from triage.learn.cache import Pictures, as_kept
 from triage.learn.changes import reread
 from triage.learn.data import Films
 from triage.learn.evaluate import Evaluation
@@ -109,10 +109,9 @@ def _object(photometric: str, window: tuple[int, int] | None = None) -> Callable
         file = io.BytesIO()
         dcmwrite(file, made, enforce_file_format=True)
         try:
-            film = read_film(file.getvalue())
+            return as_kept(read_film(file.getvalue()))
         except PixelError:
             return np.zeros_like(picture)
-        return np.clip(film.reduced(len(picture)) * 255 + 0.5, 0, 255).astype(np.uint8)
 
     return change
 

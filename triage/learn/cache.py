@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triage.assess.errors import PixelError
+from triage.assess.film import Film
 from triage.assess.pixels import read_film, read_picture
 from triage.assess.prepare import KEPT
 from triage.assess.source import is_dicom
@@ -103,13 +104,18 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
             if small is not None:
                 return small
             film = read_picture(path)
-        return np.clip(film.reduced(KEPT) * 255 + 0.5, 0, 255).astype(np.uint8)
+        return as_kept(film)
     except PixelError as error:
         msg = f"{path} can't be read: {error} Take it out of the set, or put a readable copy in its place."
         raise DataError(msg) from error
     except OSError as error:
         msg = f"{path} can't be read: {error.strerror}."
         raise DataError(msg) from error
+
+
+def as_kept(film: Film) -> npt.NDArray[np.uint8]:
+    """Return a film as learning keeps it: uint8 [224, 224]."""
+    return np.clip(film.reduced(KEPT) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _small(path: Path) -> npt.NDArray[np.uint8] | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from triage.assess.prepare import KEPT
 from triage.domain.finding import CLASSES
 from triage.errors import ConfigurationError
 from triage.learn.labels import CODE_NOT_FRONTAL, LABELS, UNLABELLED
@@ -19,7 +20,7 @@ from triage.learn.labels import CODE_NOT_FRONTAL, LABELS, UNLABELLED
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Whole = Annotated[int, Field(ge=1)]
-Edge = Annotated[int, Field(ge=32, le=224)]
+Edge = Annotated[int, Field(ge=32, le=KEPT)]
 
 
 class _Section(BaseModel):

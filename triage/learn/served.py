@@ -19,6 +19,7 @@ from triage.assess.source import is_dicom
 from triage.domain.finding import CLASSES, Outcome
 from triage.errors import DataError
 from triage.learn.answers import Answers, Infers
+from triage.learn.cache import as_kept
 from triage.learn.data import Films, Mask
 
 
@@ -90,5 +91,5 @@ def _pictures(found: Sequence[Judged]) -> npt.NDArray[np.uint8]:
     pictures = np.zeros((len(found), KEPT, KEPT), np.uint8)
     for place, one in enumerate(found):
         if one.film is not None:
-            pictures[place] = np.clip(one.film.reduced(KEPT) * 255 + 0.5, 0, 255)
+            pictures[place] = as_kept(one.film)
     return pictures

@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from tests.models import described
 from triage.assess.registry import Model, Thresholds
@@ -25,12 +24,7 @@ from triage.learn.train import train
 _SHORT = "[[stages]]\nsize = 32\nfilms = 16\nrate = 0.001\n"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Eager:

@@ -24,12 +24,7 @@ from triage.learn.transfer import freeze, start_from
 _SHORT = "[[stages]]\nsize = 32\nfilms = 16\nrate = 0.001\n"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _begun(make_recipe, architecture: str, **keys: object) -> torch.nn.Module:

@@ -28,13 +28,7 @@ from triage.learn.register import lines, trial_table
 from triage.learn.runs import new_run
 from triage.learn.validate import NetworkEngine
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_run_leaves_weights_metrics_curves_and_a_line_in_the_register(make_set, make_recipe, tmp_path):
