@@ -98,7 +98,8 @@ def changes(size: int, settings: Augment) -> Compose:
     steps: list[Transform] = []
     if settings.flip:
         steps.append(RandFlip(prob=settings.flip, spatial_axis=1))
-    steps.append(Warp(size, settings.rotation, settings.scale, settings.shear, settings.shift))
+    how = (settings.rotation, settings.scale, settings.aspect, settings.shear, settings.shift)
+    steps.append(Warp(size, *how))
     if settings.blur or settings.rescale or settings.sharpen:
         steps.append(Focus(settings.blur, settings.rescale, settings.sharpen))
     if settings.brightness:

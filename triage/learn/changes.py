@@ -30,10 +30,13 @@ def _grey(picture: Any) -> Picture:
 class Warp(Randomizable, Transform):
     """Turns, stretches, shears and shifts a film uint8 [1, H, H] to grey 0..1 [1, size, size]."""
 
-    def __init__(self, size: int, rotation: float, scale: float, shear: float, shift: float) -> None:
-        """`rotation` in degrees, `scale` the logarithm of the largest change, `shift` a share of the edge."""
+    def __init__(  # one float for each of what a recipe sets
+        self, size: int, rotation: float, scale: float, aspect: float, shear: float, shift: float
+    ) -> None:
+        """`rotation` in degrees, `scale` and `aspect` logarithms, `shift` a share of the edge."""
         self._size = size
-        self._rotation, self._scale, self._shear, self._shift = rotation, scale, shear, shift
+        self._rotation, self._scale, self._aspect = rotation, scale, aspect
+        self._shear, self._shift = shear, shift
 
     def __call__(self, data: Any) -> Picture:
         """Return the film as it lies now."""
@@ -58,7 +61,7 @@ class Warp(Randomizable, Transform):
 
     def _matrix(self) -> npt.NDArray[np.float64]:
         turn = math.radians(self.R.uniform(-self._rotation, self._rotation))
-        wide, high = np.exp(self.R.uniform(-self._scale, self._scale, 2))
+        wide, high = np.exp(self.R.uniform(-self._scale, self._scale, 2) + self._stretch())
         shear = self.R.uniform(-self._shear, self._shear)
         return np.array(
             [
@@ -66,6 +69,16 @@ class Warp(Randomizable, Transform):
                 [math.sin(turn) * wide, math.cos(turn) * high],
             ]
         )
+
+    def _stretch(self) -> tuple[float, float]:
+        """Return how much wider and higher, as logarithms: a part of the change crops, the rest leaves room.
+
+        The parts differ each time, or the room beside a film would tell how it was stretched.
+        """
+        if not self._aspect:
+            return 0.0, 0.0
+        ratio, part = self.R.uniform(-self._aspect, self._aspect), self.R.random_sample()
+        return ratio * part, ratio * (part - 1)
 
 
 class _Sometimes(RandomizableTransform):

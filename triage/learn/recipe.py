@@ -84,6 +84,9 @@ class Augment(_Section):
     rotation: float = 12.0
     #: Natural logarithm of the largest change of width or height.
     scale: float = 0.16
+    #: Natural logarithm of the largest change of the ratio of width to height: films are stretched to a
+    #: square, and the shape that they had may tell what is on them.
+    aspect: float = 0.0
     shear: float = 0.06
     #: Share of the edge.
     shift: float = 0.07

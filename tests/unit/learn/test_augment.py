@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from monai.transforms import Compose, RandomizableTransform, Transform
@@ -49,6 +50,19 @@ def test_each_setting_changes_films_by_itself(film, name):
     plain = Augmenter(SIZE, OFF)
     changed = [_alike(Augmenter(SIZE, settings)(film, seed), plain(film, seed)) for seed in range(8)]
     assert min(changed) < 0.9995
+
+
+def test_the_shape_that_a_film_had_is_changed_to_both_sides_and_not_told_by_the_room_beside_it():
+    disc = cv2.circle(np.zeros((SIZE * 2, SIZE * 2), np.uint8), (SIZE, SIZE), SIZE // 4, 255, -1)
+    settings = OFF.model_copy(update={"aspect": 0.4})
+    seen = [changes(SIZE, settings).set_random_state(seed)(disc[None])[0] > 0.5 for seed in range(40)]
+    wide, high = (np.array([np.ptp(np.nonzero(one)[axis]) + 1 for one in seen]) for axis in (1, 0))
+    ratios = np.log(wide / high)
+    assert -0.45 < ratios.min() < -0.2 < 0.2 < ratios.max() < 0.45
+    # of films that became wider some were made wider and others lower
+    wider = ratios > 0.1
+    assert np.ptp(wide[wider]) > 2
+    assert np.ptp(high[wider]) > 2
 
 
 def test_the_changes_are_monai_transforms():
