@@ -91,6 +91,20 @@ def _turned(picture: Picture) -> Picture:
     return np.asarray(cv2.warpAffine(picture, turn, picture.shape[::-1]), np.uint8)
 
 
+def _cut(high: float, wide: float) -> Callable[[Picture], Picture]:
+    """Return what keeps the middle share of the height and of the width, stretched to where the film lay.
+
+    A film cut in height looks as one that was wider before it was stretched to the square.
+    """
+
+    def change(picture: Picture) -> Picture:
+        down, right = (round(len(picture) * (1 - kept) / 2) for kept in (high, wide))
+        inner = picture[down : len(picture) - down, right : len(picture) - right]
+        return np.asarray(cv2.resize(inner, picture.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+    return change
+
+
 def _object(photometric: str, window: tuple[int, int] | None = None) -> Callable[[Picture], Picture]:
     """Return what the service reads from a DICOM object of the film; black where it refuses the film."""
 
@@ -124,6 +138,8 @@ ROBUSTNESS: dict[str, Callable[[Picture], Picture]] = {
     "half the resolution": _halved,
     "JPEG quality 30": _jpeg,
     "turned by 5 degrees": _turned,
+    "an eighth of the height cut off": _cut(0.875, 1.0),
+    "an eighth of the width cut off": _cut(1.0, 0.875),
     "as MONOCHROME1": _object("MONOCHROME1"),
     "with a narrow window in the header": _object("MONOCHROME2", window=(96, 48)),
 }
@@ -158,6 +174,9 @@ def audit(model: Model, engine: Infers, network: torch.nn.Module, made: Evaluati
         "films": len(rows),
         "shortcuts": {
             "white boxes pasted on normal films": _moved(judge, rows[normal], plain.take(normal), _boxed),
+            "an eighth of the height cut off normal films": _moved(
+                judge, rows[normal], plain.take(normal), _cut(0.875, 1.0)
+            ),
             "boxes and letters covered in tuberculosis films": _moved(
                 judge, tb, judge(tb, lambda picture: picture), _covered, TB
             ),

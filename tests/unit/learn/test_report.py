@@ -181,6 +181,25 @@ def test_the_audit_finds_a_network_that_reads_white_boxes(made, model):
     assert found["robustness"]["turned by 5 degrees"]["n"] == found["films"]
 
 
+class Tall(White):
+    """An engine that calls a film diseased where its first rows are not dark."""
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        logits = super().infer(batch)
+        logits[:, 4] = 8 * batch[:, 0, :2].mean(axis=(1, 2))
+        return logits
+
+
+def test_the_audit_finds_a_network_that_reads_how_far_a_film_reaches(made, model):
+    dark = made.pictures.copy()
+    dark[:, : dark.shape[1] // 16] = 0
+    found = audit(model, Tall(), Pooled(), replace(made, pictures=dark))
+    cut = found["shortcuts"]["an eighth of the height cut off normal films"]
+    assert cut["mean_after"] > cut["mean_before"] + 0.2
+    wide = found["robustness"]["an eighth of the width cut off"]
+    assert found["robustness"]["an eighth of the height cut off"]["mean_change"] > wide["mean_change"] + 0.05
+
+
 def test_the_audit_looks_at_judged_films_only_and_at_all_of_tuberculosis(made, model, monkeypatch):
     """As over DICOM, where the pictures of films that the service refused are black."""
     judged = made.judgement.judged
