@@ -98,7 +98,7 @@ class _Sometimes(RandomizableTransform):
 
 
 class Focus(_Sometimes):
-    """Blurs, coarsens or sharpens, at most one of them: resolution differs by source."""
+    """Blurs, coarsens or makes detail stronger or weaker, at most one of them: resolution differs by source."""
 
     def __init__(self, blur: float, rescale: float, sharpen: float) -> None:
         super().__init__(min(1.0, blur + rescale + sharpen))
@@ -114,7 +114,7 @@ class Focus(_Sometimes):
             coarse = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
             return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
         soft = cv2.GaussianBlur(picture, (0, 0), self.R.uniform(1, 4))
-        return np.clip(picture + np.float32(self.R.uniform(0.2, 1.2)) * (picture - soft), 0, 1)
+        return np.clip(picture + np.float32(self.R.uniform(-0.6, 1.2)) * (picture - soft), 0, 1)
 
 
 class Uneven(_Sometimes):
