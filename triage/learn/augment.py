@@ -32,10 +32,11 @@ from triage.learn.changes import (
     LocalContrast,
     Picture,
     Recoded,
+    Stretched,
     Uneven,
     Warp,
 )
-from triage.learn.recipe import Augment
+from triage.learn.recipe import Augment, Twins
 
 Grey = npt.NDArray[np.uint8]
 
@@ -75,12 +76,13 @@ class Augmenter:
 
 
 class Twin:
-    """Makes of a prepared film what it gives as a lossy file, or marked; not to be shared by threads."""
+    """Makes of a prepared film what it gives as a lossy file, or changed; not to be shared by threads."""
 
-    def __init__(self, size: int, marked: float = 0.0) -> None:
-        """`marked` is the share with letters, and the share with patches in a corner."""
-        marks = (Letters(marked), Corner(marked)) if marked else ()
-        self._changes = Compose([Recoded(1.0), *marks, RandFlip(prob=0.5, spatial_axis=1)], map_items=False)
+    def __init__(self, size: int, settings: Twins) -> None:
+        stretch = (Stretched(settings.stretched),) if settings.stretched else ()
+        marks = (Letters(settings.marked), Corner(settings.marked)) if settings.marked else ()
+        mirror = RandFlip(prob=0.5, spatial_axis=1)
+        self._changes = Compose([Recoded(1.0), *stretch, *marks, mirror], map_items=False)
         self._prepare = Prepare(size)
 
     def __call__(self, prepared: Picture, seed: int) -> Picture:

@@ -98,7 +98,7 @@ class _Sometimes(RandomizableTransform):
 
 
 class Focus(_Sometimes):
-    """Blurs, coarsens or makes detail stronger or weaker, at most one of them: resolution differs by source."""
+    """Blurs, coarsens, or makes detail stronger or weaker, one at most: resolution differs by source."""
 
     def __init__(self, blur: float, rescale: float, sharpen: float) -> None:
         super().__init__(min(1.0, blur + rescale + sharpen))
@@ -150,6 +150,16 @@ class LocalContrast(_Sometimes):
         strength, tiles = self.R.uniform(1, 4), int(self.R.randint(2, 9))
         grey = (np.clip(picture, 0, 1) * 255).astype(np.uint8)
         return np.asarray(cv2.createCLAHE(strength, (tiles, tiles)).apply(grey) / np.float32(255), np.float32)
+
+
+class Stretched(_Sometimes):
+    """Shows a film higher or wider and cut, or smaller, as if it had been taken otherwise."""
+
+    def _changed(self, picture: Picture) -> Picture:
+        wide, high = np.exp(self.R.uniform(-0.12, 0.25, 2))
+        middle, size = (picture.shape[0] - 1) / 2, picture.shape
+        matrix = np.array([[wide, 0, middle * (1 - wide)], [0, high, middle * (1 - high)]])
+        return np.asarray(cv2.warpAffine(picture, matrix, size), np.float32)
 
 
 class Recoded(_Sometimes):

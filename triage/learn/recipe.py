@@ -143,6 +143,8 @@ class Twins(_Section):
     share: Share = 0.0
     #: How many of the twins have letters on them, and how many a patch or two in a corner.
     marked: Share = 0.0
+    #: How many of the twins are higher or wider, cut at the edges or smaller.
+    stretched: Share = 0.0
     #: How much the distance between the two answers adds to the cost.
     weight: Annotated[float, Field(ge=0)] = 0.5
 

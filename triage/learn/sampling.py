@@ -116,7 +116,7 @@ class Drawer:
                 codes[place] = CODE_NOT_FRONTAL
         seen = {size: _reduced(changed, size) for size in {here.size, *sizes}}
         inputs = seen[here.size]
-        twin, count = Twin(here.size, here.twins.marked), round(here.twins.share * len(mine))
+        twin, count = Twin(here.size, here.twins), round(here.twins.share * len(mine))
         twins = np.empty((count, *inputs.shape[1:]), np.float32)
         for place in range(count):
             twins[place] = twin(inputs[place], int(seeds[mine[place]]))

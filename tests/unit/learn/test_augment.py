@@ -10,7 +10,7 @@ from monai.transforms import Compose, RandomizableTransform, Transform
 from triage.assess.prepare import Prepare, prepare
 from triage.learn.augment import Augmenter, Made, Twin, changes
 from triage.learn.changes import Corner
-from triage.learn.recipe import Augment
+from triage.learn.recipe import Augment, Twins
 
 OFF = Augment(**dict.fromkeys(Augment.model_fields, 0.0))
 SIZE = 64
@@ -80,8 +80,8 @@ def test_the_preparation_ends_a_monai_chain(film):
 
 def test_a_twin_is_nearly_the_same_film_and_now_and_then_its_mirror_image(film):
     upright = prepare(film.astype(np.float32) / 255, SIZE)
-    twins = [Twin(SIZE)(upright, seed) for seed in range(12)]
-    assert np.array_equal(Twin(SIZE)(upright, 3), twins[3])
+    twins = [Twin(SIZE, Twins())(upright, seed) for seed in range(12)]
+    assert np.array_equal(Twin(SIZE, Twins())(upright, 3), twins[3])
     as_it_is = [_alike(twin, upright) for twin in twins]
     mirrored = [_alike(twin, upright[..., ::-1]) for twin in twins]
     assert all(0.97 < max(pair) < 1 - 1e-6 for pair in zip(as_it_is, mirrored, strict=True))
@@ -91,9 +91,18 @@ def test_a_twin_is_nearly_the_same_film_and_now_and_then_its_mirror_image(film):
 def test_a_marked_twin_is_the_same_film_but_for_its_marks(film):
     upright = prepare(film.astype(np.float32) / 255, SIZE)
     for seed in range(6):
-        plain, marked = Twin(SIZE)(upright, seed), Twin(SIZE, marked=1.0)(upright, seed)
+        plain, marked = Twin(SIZE, Twins())(upright, seed), Twin(SIZE, Twins(marked=1.0))(upright, seed)
         alike = [_alike(marked, way) for way in (plain, plain[..., ::-1])]
         assert 0.8 < max(alike) < 0.999
+
+
+def test_a_stretched_twin_shows_the_same_film_of_another_shape(film):
+    upright = prepare(film.astype(np.float32) / 255, SIZE)
+    alike = []
+    for seed in range(12):
+        plain, stretched = (Twin(SIZE, Twins(stretched=share))(upright, seed) for share in (0.0, 1.0))
+        alike.append(max(_alike(stretched, way) for way in (plain, plain[..., ::-1])))
+    assert 0.3 < min(alike) < max(alike) < 0.995
 
 
 def test_a_corner_is_painted_and_nothing_else():
