@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 from pydicom.dataset import Dataset
 
 from triage.assess.attributes import first_item, number, text
@@ -21,7 +23,7 @@ def header_of(source: Source) -> Header:
         sop_class_uid=_plain(dataset, "SOPClassUID"),
         transfer_syntax_uid=source.transfer_syntax,
         modality=text(dataset, "Modality"),
-        patient_age=text(dataset, "PatientAge"),
+        patient_age=text(dataset, "PatientAge") or _age(dataset),
         body_part=text(dataset, "BodyPartExamined"),
         anatomic_region=_code(dataset, "AnatomicRegionSequence"),
         view_position=text(dataset, "ViewPosition"),
@@ -39,6 +41,22 @@ def header_of(source: Source) -> Header:
 def empty_header() -> Header:
     """Return the header of a picture file, which has none."""
     return _EMPTY
+
+
+def _age(dataset: Dataset) -> str:
+    """Return the whole years from birth to the study as a Patient Age; "" where a date is missing."""
+    born, taken = (_day(dataset, keyword) for keyword in ("PatientBirthDate", "StudyDate"))
+    if born is None or taken is None or taken < born:
+        return ""
+    years = taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day))
+    return f"{min(years, 999):03d}Y"
+
+
+def _day(dataset: Dataset, keyword: str) -> date | None:
+    try:
+        return datetime.strptime(text(dataset, keyword), "%Y%m%d").date()  # noqa: DTZ007 a day has no zone
+    except ValueError:
+        return None
 
 
 def _plain(dataset: Dataset, keyword: str) -> str:

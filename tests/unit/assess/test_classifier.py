@@ -76,6 +76,7 @@ def test_a_picture_of_something_else_is_not_evaluated(tmp_path: Path) -> None:
     [
         ({"Modality": "CT"}, NotEvaluated.NOT_CR_DX),
         ({"PatientAge": "003M"}, NotEvaluated.PEDIATRIC),
+        ({"PatientBirthDate": "20250601", "StudyDate": "20260531"}, NotEvaluated.PEDIATRIC),
         ({"PresentationIntentType": "FOR PROCESSING"}, NotEvaluated.FOR_PROCESSING),
         ({"Rows": 9999}, NotEvaluated.UNDECODABLE),
     ],
@@ -86,6 +87,20 @@ def test_the_header_can_keep_a_film_from_the_model(
     answer = judge(tmp_path, FILM, **header).assessment
     assert answer.reason is reason
     assert answer.frontal is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"PatientBirthDate": "20250531", "StudyDate": "20260531"},
+        {"PatientBirthDate": "20260101", "StudyDate": "20250101"},
+        {"PatientBirthDate": "soon", "StudyDate": "20260531"},
+        {"PatientBirthDate": "20260601", "StudyDate": "20260602", "PatientAge": "040Y"},
+        {"PatientBirthDate": "20260601"},
+    ],
+)
+def test_a_film_is_judged_unless_it_is_known_to_be_of_a_child(tmp_path: Path, header: dict[str, str]) -> None:
+    assert judge(tmp_path, FILM, **header).assessment.reason is None
 
 
 def test_a_lateral_by_its_header_is_not_turned_until_it_fits(tmp_path: Path) -> None:
