@@ -20,6 +20,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from triage.assess.errors import PixelError
 from triage.assess.pixels import read_film
+from triage.assess.prepare import KEPT
 from triage.assess.registry import Model
 from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
 from triage.learn.cache import Pictures, as_kept
@@ -105,6 +106,11 @@ def _cut(high: float, wide: float) -> Callable[[Picture], Picture]:
     return change
 
 
+def _cut_to(rows: slice, columns: slice = slice(None)) -> Callable[[Picture], Picture]:
+    """Return what shows a part of a film only."""
+    return lambda picture: np.asarray(cv2.resize(picture[rows, columns], picture.shape[::-1]), np.uint8)
+
+
 def _object(photometric: str, window: tuple[int, int] | None = None) -> Callable[[Picture], Picture]:
     """Return what the service reads from a DICOM object of the film; black where it refuses the film."""
 
@@ -142,6 +148,17 @@ ROBUSTNESS: dict[str, Callable[[Picture], Picture]] = {
     "an eighth of the width cut off": _cut(1.0, 0.875),
     "as MONOCHROME1": _object("MONOCHROME1"),
     "with a narrow window in the header": _object("MONOCHROME2", window=(96, 48)),
+}
+
+#: What a film may come as that is no upright frontal film any more, header or not.
+SPOILT: dict[str, Callable[[Picture], Picture]] = {
+    "as its own negative": lambda picture: 255 - picture,
+    "on its left side": lambda picture: np.rot90(picture, 1),
+    "on its right side": lambda picture: np.rot90(picture, 3),
+    "upside down": lambda picture: np.rot90(picture, 2),
+    "its upper half": _cut_to(slice(None, KEPT // 2)),
+    "a quarter of it": _cut_to(slice(None, KEPT // 2), slice(None, KEPT // 2)),
+    "blurred beyond recognition": lambda picture: np.asarray(cv2.GaussianBlur(picture, (0, 0), 30), np.uint8),
 }
 
 
@@ -184,7 +201,7 @@ def audit(model: Model, engine: Infers, network: torch.nn.Module, made: Evaluati
             "source read from the features of normal films": _source(model, network, made, rows[normal]),
         },
         "robustness": {name: _moved(judge, rows, plain, change) for name, change in ROBUSTNESS.items()},
-        "inverted": _inverted(judge, rows),
+        "gate": {name: _turned_away(judge, rows, change) for name, change in SPOILT.items()},
     }
 
 
@@ -254,7 +271,7 @@ def _source(model: Model, network: torch.nn.Module, made: Evaluation, rows: npt.
     return source_read(features(network, made.pictures, rows[common], model.size), sources[common])
 
 
-def _inverted(judge: _Judge, rows: npt.NDArray[np.int64]) -> Figures:
-    """Return how many negatives (polarity unknown to the header) the gate turns away."""
-    gates = judge(rows, lambda picture: 255 - picture).gate
-    return {"n": len(rows), "turned_away_by_the_gate": rounded(float((gates < judge.model.gate).mean()))}
+def _turned_away(judge: _Judge, rows: npt.NDArray[np.int64], change: Callable[[Picture], Picture]) -> Figures:
+    """Return how many of the spoilt films the gate turns away."""
+    gates = judge(rows, change).gate
+    return {"n": len(rows), "turned_away": rounded(float((gates < judge.model.gate).mean()))}

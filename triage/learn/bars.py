@@ -85,7 +85,7 @@ def _held(document: Mapping[str, Any]) -> Iterator[tuple[Mark, float]]:
 def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yield row, figure, value, baseline, bar, and by how much the bar is missed."""
     for mark, value in _held(document):
-        said = f"missed by {mark.bar - value:.3f}" if mark.bar is not None and value < mark.bar else ""
+        said = f"missed by {mark.bar - value:.4f}" if mark.bar is not None and value < mark.bar else ""
         yield mark.row, mark.figure, f"{value:.3f}", _number(mark.baseline), _number(mark.bar), said
 
 

@@ -176,8 +176,11 @@ def _mean(values: Floats) -> Floats:
 
 
 def rounded(value: float) -> float | None:
-    """Return a figure as the JSON shows it: four digits, nothing where there is none."""
-    return round(float(value), 4) if np.isfinite(value) else None
+    """Return a figure as the JSON shows it, nothing where there is none.
+
+    Six digits: what is shown with three of them is rounded once.
+    """
+    return round(float(value), 6) if np.isfinite(value) else None
 
 
 class Row:

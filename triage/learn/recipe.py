@@ -44,6 +44,8 @@ class Class(_Section):
     sources: tuple[str, ...] | dict[str, Positive] = ()
     #: Without numbers a source counts as its number of films to this power: 1 as they are, 0 all alike.
     source_power: Share = 0.6
+    #: Learn from no more films of the label than this, the same each time; 0: from all.
+    at_most: Annotated[int, Field(ge=0)] = 0
 
 
 class Loss(_Section):

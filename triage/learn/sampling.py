@@ -62,6 +62,7 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
             where = f" from {', '.join(wanted.sources)}" if wanted.sources else ""
             msg = f"The class '{name}' of the recipe has no film{where} in the split 'train' of {films.root}."
             raise DataError(msg)
+        member = _few(member, wanted.at_most)
         names, source, counts = np.unique(films.sources[member], return_inverse=True, return_counts=True)
         if isinstance(wanted.sources, dict):
             weight = np.array([wanted.sources[name] for name in names])
@@ -69,6 +70,16 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
             weight = counts.astype(np.float64) ** wanted.source_power
         chance[member] = wanted.share * (weight / weight.sum() / counts)[source]
     return chance / chance.sum()
+
+
+def _few(member: npt.NDArray[np.bool_], at_most: int) -> npt.NDArray[np.bool_]:
+    """Return the films that are learnt from, all of them or as many as asked for, the same each time."""
+    rows = np.flatnonzero(member)
+    if not at_most or len(rows) <= at_most:
+        return member
+    few = np.zeros_like(member)
+    few[np.random.default_rng(0).permutation(rows)[:at_most]] = True
+    return few
 
 
 def asked(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.bool_]:

@@ -152,10 +152,10 @@ def _engine(agreement: Mapping[str, Any]) -> Section:
 
 def _audit(audit: Mapping[str, Any]) -> Iterator[Section]:
     """Yield what the audit found, if one was made."""
-    inverted = {"the film as its negative": audit["inverted"]} if "inverted" in audit else {}
     found = {
         "Shortcuts": audit.get("shortcuts", {}),
-        "Robustness": {**audit.get("robustness", {}), **inverted},
+        "Robustness": audit.get("robustness", {}),
+        "Spoilt films at the gate": audit.get("gate", {}),
     }
     for title, changes in found.items():
         lines = [(name, "; ".join(_told(figures))) for name, figures in changes.items()]
@@ -164,8 +164,12 @@ def _audit(audit: Mapping[str, Any]) -> Iterator[Section]:
 
 def _told(figures: Mapping[str, Any]) -> Iterator[str]:
     for name, value in figures.items():
-        shown = ", ".join(value) if isinstance(value, list) else str(value)
+        shown = ", ".join(value) if isinstance(value, list) else _shown(value)
         yield f"{name.replace('_', ' ')} {shown}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _bars(document: Document) -> Section:

@@ -81,6 +81,7 @@ def train(
     if not resume:
         refuse_leakage(everything, grey)
     size = checkpoint.read_place(run.checkpoint).processes if resume else processes_for(recipe.processes, on)
+    on = _where(run, size, on, device)
     if not resume:
         run.begin(recipe, everything.digest, datetime.now(UTC))
         run.note(processes=size, train_films=_train_films(recipe, films), **others.said())
@@ -95,6 +96,20 @@ def train(
         _note_end(run, error, say)
         raise
     return run.folder
+
+
+def _where(run: Run, processes: int, on: torch.device, asked_for: str) -> torch.device:
+    """Return where a run goes on: one that began with several processes stays on the processor.
+
+    Raises:
+        ConfigurationError: another device was asked for.
+    """
+    if processes == 1 or on.type == "cpu":
+        return on
+    if asked_for == "auto":
+        return torch.device("cpu")
+    msg = f"{run.folder.name} began with {processes} processes on a processor; go on with --device cpu."
+    raise ConfigurationError(msg)
 
 
 def _note_end(run: Run, error: BaseException, say: Callable[[str], None]) -> None:
@@ -155,8 +170,7 @@ def _refuse_empty(recipe: Recipe, films: Films) -> None:
 
 def _train_films(recipe: Recipe, films: Films) -> list[int]:
     """Return from how many films each stage draws."""
-    here = films.splits == "train"
-    return [int((asked(films, stage.classes or recipe.classes) & here).sum()) for stage in recipe.stages]
+    return [int((chances(films, stage.classes or recipe.classes) > 0).sum()) for stage in recipe.stages]
 
 
 def _found(recipe: Recipe, distil: Distil | None, root: Path) -> Others:

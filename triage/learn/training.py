@@ -105,12 +105,13 @@ class Training:
         with _share_of_cores(self.team):
             while self.place.stage < len(stages):
                 number = self.place.stage
-                stopped = self._stage(number, stages[number])
+                self._stage(number, stages[number])
                 if self.team.leads:
                     kept = self.run.stage_weights(number + 1, stages[number].size)
                     checkpoint.write_tensors(self.judged.state_dict(), kept)
-                self.place.stage = len(stages) if stopped else number + 1
-                self.place.step, self.place.rate_factor, self.place.stale = 0, 1.0, 0
+                self.place.stage = number + 1
+                self.place.step, self.place.rate_factor = 0, 1.0
+                self.place.stale, self.place.best = 0, -math.inf
                 self._save(optimiser_of(self.network, self.recipe, stages[number]))
         if not self.team.leads:
             return
@@ -118,8 +119,8 @@ class Training:
             checkpoint.write_tensors(self.judged.state_dict(), self.run.weights)
         self.run.note(state="finished", minutes=round(self.place.seconds / 60, 1))
 
-    def _stage(self, number: int, stage: Stage) -> bool:
-        """Learn one stage from its place on; return whether patience ran out."""
+    def _stage(self, number: int, stage: Stage) -> None:
+        """Learn one stage from its place on, to its end or until patience runs out."""
         still = transfer.freeze(self.network, stage.learn)
         optimiser = optimiser_of(self.network, self.recipe, stage)
         if self._resuming:
@@ -143,11 +144,10 @@ class Training:
                 advance(1)
                 if (step + 1) % every == 0 or step + 1 == steps:
                     if self._judge(stage, last=step + 1 == steps and stage is self.recipe.stages[-1]):
-                        return True
+                        return
                     self._save(optimiser)
                 elif time.monotonic() - self._saved_at > CHECKPOINT_EVERY:
                     self._save(optimiser)
-        return False
 
     def _begin_anew(self) -> None:
         """Go on from the average of the weights, in all processes."""

@@ -78,6 +78,19 @@ def test_the_sources_of_a_class_are_drawn_in_the_proportion_that_the_recipe_give
     assert chance[films.sources == "north"].sum() == pytest.approx(0.25)
 
 
+def test_a_class_is_learnt_from_no_more_films_than_the_recipe_allows(make_set):
+    films = read_films(make_set(each=8))
+    few, again = (
+        chances(films, {"normal": Class(share=0.75, at_most=5), "covid19": Class(share=0.25)})
+        for _ in range(2)
+    )
+    normal, covid = (films.codes == CLASSES.index(name) for name in ("normal", "covid19"))
+    assert (few[normal] > 0).sum() == 5
+    assert few[normal].sum() == pytest.approx(0.75)
+    assert (few[covid] > 0).sum() == (covid & (films.splits == "train")).sum()
+    assert np.array_equal(few, again)
+
+
 def test_a_run_is_judged_on_the_source_that_it_never_saw(
     make_set, make_recipe, tmp_path, capsys, monkeypatch
 ):

@@ -72,7 +72,7 @@ def test_the_report_needs_no_other_file_and_shows_each_row(made, tmp_path):
 
 def test_whatever_was_measured_stands_in_the_table_the_report_and_the_card(made, model):
     document = json.loads(json.dumps(made.document))
-    document["audit"] = {"inverted": {"n": 20, "turned_away_by_the_gate": 0.95}}
+    document["audit"] = {"gate": {"as its own negative": {"n": 20, "turned_away": 0.95}}}
     quality = document["quality"]
     wanted = [
         document["any_disease"],
@@ -100,7 +100,7 @@ def test_whatever_was_measured_stands_in_the_table_the_report_and_the_card(made,
             assert value in text, kind
             assert span in text, kind
         assert re.search("most confused", text, re.IGNORECASE), kind
-        assert "turned away by the gate 0.95" in text, kind
+        assert "turned away 0.950" in text, kind
 
 
 def test_a_terminal_sees_how_far_the_judging_is(make_set, model, tmp_path, monkeypatch, capsys):
@@ -175,6 +175,10 @@ def test_the_audit_finds_a_network_that_reads_white_boxes(made, model):
     found = audit(model, White(), Pooled(), made)
     boxes = found["shortcuts"]["white boxes pasted on normal films"]
     assert boxes["mean_after"] > boxes["mean_before"] + 0.1
+    # to this network what is dark in the middle is no frontal film
+    gate = found["gate"]
+    assert gate["as its own negative"]["n"] == found["films"]
+    assert gate["as its own negative"]["turned_away"] > gate["upside down"]["turned_away"] + 0.3
     gamma = found["robustness"]["gamma 1.6"]
     # only the order of the grey values counts, so a monotone change is (nearly) no change
     assert gamma["mean_change"] < 0.02

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from triage.errors import ConfigurationError, DataError, ModelRefused, NotWritten, TrainingFailed
-from triage.learn import checkpoint, runs
+from triage.learn import checkpoint, runs, validate
 from triage.learn import train as training
 from triage.learn import training as steps
 from triage.learn.checkpoint import read_place, read_tensors, write_tensors
@@ -89,6 +89,44 @@ def test_a_run_killed_in_mid_stage_ends_with_the_weights_of_one_that_was_not(
     assert again == folder
     ours, theirs = load_file(again / "weights.safetensors"), load_file(whole / "weights.safetensors")
     assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=1e-5) for name in theirs)
+
+
+def test_patience_ends_a_stage_and_the_best_weights_of_the_last_one_are_kept(
+    make_set, make_recipe, tmp_path, monkeypatch
+):
+    stages = "".join(f"[[stages]]\nsize = {size}\nfilms = 48\nrate = 0.001\n" for size in (32, 48))
+    scores, seen = iter([0.9, 0.8, 0.7, 0.5, 0.6, 0.4, 0.3]), []
+
+    def look(engine, *given, plain=validate.look):
+        figures, answers = plain(engine, *given)
+        seen.append(engine.network.state_dict()["class_layers.out.bias"].clone())
+        return figures | {"any_disease": next(scores), "macro_f1": 0.0}, answers
+
+    monkeypatch.setattr(validate, "look", look)
+    recipe = make_recipe(stages=stages, validate_every=8, patience=2)
+    folder = training.train(recipe, make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in metrics] == [1, 1, 1, 2, 2, 2, 2]
+    assert torch.equal(load_file(folder / "weights.safetensors")["class_layers.out.bias"], seen[4])
+
+
+def test_a_run_of_two_processes_does_not_go_on_on_a_gpu(make_set, make_recipe, tmp_path, monkeypatch):
+    data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    folder = training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
+    kept = folder / "checkpoint.safetensors"
+    place = asdict(read_place(kept)) | {"processes": 2}
+    write_tensors(read_tensors(kept), kept, {"place": json.dumps(place)})
+    monkeypatch.setattr("triage.learn.train.choose_device", lambda _: torch.device("cuda"))
+    with pytest.raises(ConfigurationError, match="2 processes on a processor; go on with --device cpu"):
+        training.train(_short(make_recipe), data, runs, resume=True, device="cuda", cache=cache)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_learns_on_a_gpu(make_set, make_recipe, tmp_path):
+    folder = training.train(
+        _short(make_recipe), make_set(), tmp_path / "runs", device="cuda", cache=tmp_path / "cache"
+    )
+    assert load_file(folder / "weights.safetensors")["class_layers.out.weight"].isfinite().all()
 
 
 def test_resume_without_a_run_says_so(make_set, make_recipe, tmp_path):
