@@ -56,7 +56,10 @@ def test_real_films_get_the_services_own_answers(shared: Path, tmp_path: Path) -
         writer.writerows([file, label, "test"] for file, label in _LABELS.items())
     model = find(models_dir(), "chest")
     engine = open_engine(model, "torch")
-    made = evaluate(model, engine, shared / "dicom" / "cxr", labels=labels, cache=tmp_path / "cache")
+    said: list[str] = []
+    films = shared / "dicom" / "cxr"
+    made = evaluate(model, engine, films, labels=labels, cache=tmp_path / "cache", say=said.append)
+    assert "No figures of the border alone: DICOM films have none." in said
     classifier = Classifier(model, engine)
     service = {file: classifier.judge_file(shared / "dicom" / "cxr" / file).assessment for file in _LABELS}
     judged = made.judgement.judged

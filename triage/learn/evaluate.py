@@ -105,8 +105,9 @@ def evaluate(
         document["not_evaluated"] = found.not_evaluated
     if left_out:
         document["left_out"] = strangers(judgement, left_out)
-    if border and found.not_evaluated is None:
-        why_not = lacking(films)
+    if border:
+        dicom = found.not_evaluated is not None
+        why_not = "No figures of the border alone: DICOM films have none." if dicom else lacking(films)
         say(why_not or "judging by the border alone")
         if not why_not:
             document["border"] = border_rows(films, pictures(films, cache_dir(cache)), judge)
