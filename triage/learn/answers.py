@@ -12,7 +12,7 @@ import numpy.typing as npt
 from triage.assess.prepare import Prepare
 from triage.assess.scale import Scale
 from triage.learn.data import Films, Mask
-from triage.learn.labels import NORMAL
+from triage.learn.labels import NORMAL, OUTPUTS
 
 Floats = npt.NDArray[np.float64]
 _BATCH = 16
@@ -61,7 +61,7 @@ def logits(
     step: Callable[[int], None] = lambda _: None,
 ) -> npt.NDArray[np.float32]:
     """Return the logits float32 [len(indices), 7] of the films at `indices`; `step` hears of each batch."""
-    found = [np.empty((0, 7), np.float32)]
+    found = [np.empty((0, OUTPUTS), np.float32)]
     for batch in prepared(pictures, indices, size):
         found.append(engine.infer(batch))
         step(len(batch))

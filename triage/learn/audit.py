@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ from triage.learn.labels import NORMAL, TB
 from triage.learn.measures import auroc, rounded
 
 Picture = npt.NDArray[np.uint8]
-Figures = dict[str, object]
+Figures = dict[str, Any]
 
 #: Films looked at, spread over the sources and labels as the split has them.
 FILMS = 240

@@ -19,7 +19,7 @@ from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import SENSITIVITY, threshold_for
 from triage.learn.data import Films, Mask, read_films
 from triage.learn.groups import by_group
-from triage.learn.labels import NORMAL
+from triage.learn.labels import NORMAL, OUTPUTS
 from triage.learn.measures import Row
 from triage.learn.progress import progress
 from triage.learn.quality import calibration, class_calibration, predictive_values, trade_offs
@@ -117,7 +117,7 @@ def evaluate(
 def _answers(model: Model, engine: Infers, films: Films, chosen: Mask, cache: Path | None) -> _Split:
     part, indices = films.take(chosen), np.flatnonzero(chosen)
     if not len(part):
-        nothing = answers_of(part, np.empty((0, len(CLASSES) + 1), np.float32))
+        nothing = answers_of(part, np.empty((0, OUTPUTS), np.float32))
         return _Split(nothing, nothing, np.empty((0, 0, 0), np.uint8), indices)
     if has_dicom(part):
         with progress("judging", len(part)) as step:

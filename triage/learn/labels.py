@@ -5,6 +5,8 @@ from __future__ import annotations
 from triage.domain.finding import CLASSES
 from triage.errors import DataError
 
+#: What a network answers: the classes, then the gate.
+OUTPUTS = len(CLASSES) + 1
 #: Bacterial or viral, nobody knows which: a label that names a set of classes.
 UNSPECIFIED = "pneumonia_unspecified"
 NOT_FRONTAL = "not_frontal"

@@ -55,7 +55,7 @@ def interval(values: Floats) -> Interval | None:
     if len(finite) * 2 < len(values):
         return None
     low, high = np.percentile(finite, [2.5, 97.5])
-    return round(float(low), 4), round(float(high), 4)
+    return round(float(low), 6), round(float(high), 6)
 
 
 def auroc(truth: Bools, score: Floats) -> float:

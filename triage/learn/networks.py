@@ -10,14 +10,13 @@ import torch
 from monai.networks import nets
 
 from triage.assess import network
-from triage.domain.finding import CLASSES
 from triage.errors import ConfigurationError, ModelRefused
 from triage.learn.checkpoint import Tensors, fill, read_tensors
+from triage.learn.labels import OUTPUTS
 from triage.learn.recipe import Recipe
 
 #: A small network for which weights of ImageNet can be had; all others begin at random.
 PRETRAINED = "efficientnet-lite0"
-OUTPUTS = len(CLASSES) + 1
 #: Grey is shown once where ImageNet's films had three colours, and has about twice their deviation.
 _GREY_SHARE = 0.5
 #: MONAI's, for comparison with systems that use them; here they begin at random.

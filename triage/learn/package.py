@@ -24,6 +24,7 @@ from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import Calibration, calibration_of
 from triage.learn.checkpoint import fill, read_tensors, write_tensors
 from triage.learn.data import read_films
+from triage.learn.labels import OUTPUTS
 from triage.learn.networks import hidden_units
 from triage.learn.runs import Run
 from triage.learn.written import not_written, write_text
@@ -149,7 +150,7 @@ def _joined(kinds: Mapping[str, tuple[int, Sequence[Path]]]) -> tuple[str, int, 
 
 
 def _mean(weights: Sequence[Path], architecture: str) -> dict[str, torch.Tensor]:
-    network, states = build(architecture, len(CLASSES) + 1), []
+    network, states = build(architecture, OUTPUTS), []
     for path in weights:
         states.append(read_tensors(path))
         if hidden_units(states[-1]):

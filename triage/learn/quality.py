@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,7 +14,7 @@ from triage.learn.measures import BINS, Row, ece_resampled, ranking, rounded
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Patients = npt.NDArray[np.str_]
-Figures = dict[str, object]
+Figures = dict[str, Any]
 
 _LEVELS = (0.80, 0.90, 0.95, 0.97, 0.99)
 _PREVALENCES = (0.01, 0.05, 0.10)

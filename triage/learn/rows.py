@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from triage.learn.data import Mask
 from triage.learn.labels import BACTERIAL, CODE_UNLABELLED, CODE_UNSPECIFIED, COVID, NORMAL, TB, VIRAL
 from triage.learn.measures import Row, confusion, most_confused, rounded
 
-Figures = dict[str, object]
+Figures = dict[str, Any]
 Ints = npt.NDArray[np.int64]
 
 #: The make-up of the six-class task of the seed: films by class, in the order of `CLASSES`.
@@ -176,9 +177,9 @@ def any_disease(j: Judgement) -> Figures:
         source: diseased(chosen.take(chosen.films.sources == source), j.any_disease)
         for source in _names(chosen.films.sources)
     }
-    told = {source: part for source, part in parts.items() if int(str(part["normals"])) >= _NORMALS}
+    told = {source: part for source, part in parts.items() if part["normals"] >= _NORMALS}
     if told:
-        worst = min(told, key=lambda source: float(str(told[source]["specificity"])))
+        worst = min(told, key=lambda source: float(told[source]["specificity"]))
         figures["lowest_specificity"] = told[worst]["specificity"]
         figures["lowest_specificity_ci"] = told[worst]["specificity_ci"]
         figures["lowest_specificity_n"] = told[worst]["normals"]
@@ -262,12 +263,9 @@ def gate(j: Judgement) -> Figures:
     truth = chosen.films.frontal
     row = _row(chosen)
     row.area(truth, chosen.gate)
-    inner = _row(chosen)
-    inner.binary(truth, chosen.gate >= j.gate, ("sensitivity", "specificity"))
-    for ours, theirs in (("frontal_recall", "sensitivity"), ("others_rejected", "specificity")):
-        for suffix in ("", "_ci"):
-            if theirs + suffix in inner.row:
-                row.row[ours + suffix] = inner.row[theirs + suffix]
+    passed = chosen.gate >= j.gate
+    row.share("frontal_recall", passed, truth)
+    row.share("others_rejected", ~passed, ~truth)
     row.row["threshold"] = rounded(j.gate)
     row.row["per_kind"] = _turned_away(chosen.take(~truth), j.gate)
     row.row["per_kind_unlabelled"] = _turned_away(
