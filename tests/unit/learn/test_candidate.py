@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from triage.cli import main as cli
 from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn.candidate import candidate
+from triage.learn.card import learnt_from
 from triage.learn.data import LEFT_OUT, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.originals import ORIGINALS, comparison
@@ -76,6 +78,19 @@ def test_the_sources_of_a_class_are_drawn_in_the_proportion_that_the_recipe_give
     chance = chances(films, {"normal": Class(share=1, sources={"south": 3, "north": 1, "nowhere": 5})})
     assert chance[films.sources == "south"].sum() == pytest.approx(0.75)
     assert chance[films.sources == "north"].sum() == pytest.approx(0.25)
+
+
+def test_the_films_of_a_card_are_those_that_the_run_drew_from(make_set, make_recipe, tmp_path):
+    data, cache = make_set(), tmp_path / "cache"
+    drawn = "[stages.classes]\nnormal = { share = 0.5 }\ncovid19 = { share = 0.5, at_most = 2 }\n"
+    recipe = make_recipe(stages=_SHORT + drawn)
+    folder = train(recipe, data, tmp_path / "runs", device="cpu", cache=cache, leave_out=["south"])
+    films = read_films(data)
+    told = learnt_from([folder / "weights.safetensors"], films)
+    counts = Counter((row.source, row.label) for row in told.rows)
+    assert counts == {("north", "normal"): 4, ("north", "covid19"): 2}
+    elsewhere = learnt_from([tmp_path / "weights.safetensors"], films)
+    assert len(elsewhere) == (films.splits == "train").sum()
 
 
 def test_a_class_is_learnt_from_no_more_films_than_the_recipe_allows(make_set):

@@ -92,7 +92,7 @@ def test_whatever_was_measured_stands_in_the_table_the_report_and_the_card(made,
     pages = {
         "table": table(document),
         "report": page(made),
-        "card": card(model, document, made.films),
+        "card": card(model, document, made.films, made.films),
     }
     for kind, text in pages.items():
         for name, value, span in told:
@@ -137,12 +137,12 @@ def test_the_pictures_are_files_too(made, tmp_path):
 
 def test_a_card_says_of_films_and_weights_only_what_lies_beside_the_model(made, model):
     model = replace(model, folder=model.folder / "chest" / "9")
-    text = card(model, made.document, made.films)
+    text = card(model, made.document, made.films, made.films)
     for ours in ("kermany", "children", "White boxes", "370,000", "plain baseline", "bars", "non-commercial"):
         assert ours not in text
     model.folder.mkdir(parents=True)
     (model.folder.parent / "NOTES.md").write_text("## What deceives it\nThe porter's shoes.\n")
-    assert "The porter's shoes." in card(model, made.document, made.films)
+    assert "The porter's shoes." in card(model, made.document, made.films, made.films)
 
 
 def test_what_was_asked_for_beyond_the_rows_is_shown(make_set, model, tmp_path):
