@@ -20,7 +20,7 @@ from triage.learn.package import packaging
 from triage.learn.runs import Run
 from triage.learn.sampling import chances
 from triage.learn.table import markdown, sections
-from triage.learn.verify import FIGURES, proved
+from triage.learn.verify import FIGURES, on_processors, proved
 from triage.learn.written import write_text
 
 CARD = "MODEL_CARD.md"
@@ -62,6 +62,7 @@ def package_with_card(
         ModelRefused: on films the engine that serves is too far from torch; or as `packaging`.
         ConfigurationError, NotWritten: as `packaging`.
     """
+    engine = on_processors(engine)
     say("taking scale and thresholds from val")
     with packaging(
         weights, target, data, architecture=architecture, size=size, cache=cache, engine=engine

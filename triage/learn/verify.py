@@ -114,15 +114,20 @@ def compare(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(worst <= _TOLERANCE, f"{key}: {shown}")
 
 
+def on_processors(kind: str) -> str:
+    """Return an engine's kind, for `auto` the one that serves on processors whatever this machine has."""
+    if kind != "auto":
+        return kind
+    return "openvino" if find_spec("openvino") else "torch"
+
+
 def proved(model: Model, kind: str, films: Films, cache: Path | None = None) -> Agreement:
-    """Return how far an engine is from torch in fp32 on films; for `auto`, the one that serves on processors.
+    """Return how far an engine is from torch in fp32 on films.
 
     Raises:
         DataError: no film is a frontal one of `val`.
         ModelRefused: the engine is not there, or further from torch than it may be.
     """
-    if kind == "auto":
-        kind = "openvino" if find_spec("openvino") else "torch"
     agreement = _on_films(model, open_engine(model, kind), films, cache)
     if not agreement.holds:
         msg = (
