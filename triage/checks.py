@@ -104,7 +104,8 @@ def _port(settings: Settings) -> str:
     if wanted.port == 0:
         return "The listener takes a free port."
     try:
-        socket.create_connection((_reachable(wanted.host), wanted.port), _PATIENCE).close()
+        own = listening.own_listener(settings, (wanted.host, wanted.port), wanted.ae_title)
+        socket.create_connection((own.host, own.port), _PATIENCE).close()
     except OSError:
         listening.check_free(listening.addresses(settings, receives=True, serves_page=False))
         return f"Nothing listens on {wanted.host}:{wanted.port} yet; the port is free."
@@ -117,21 +118,15 @@ def listener(settings: Settings, listens_on: tuple[str, int] | None) -> str:
         msg = "The listener has not started yet: ask again in a second."
         raise TriageError(msg)
     wanted = settings.listener
-    address = (_reachable(listens_on[0]), listens_on[1])
-    own = DicomDestination("listener", wanted.ae_title, *address, wanted.ae_title)
+    own = listening.own_listener(settings, listens_on, wanted.ae_title)
     if wanted.tls.certificate is None or wanted.tls.port:
         return echo(own)
     try:
-        socket.create_connection(address, _PATIENCE).close()
+        socket.create_connection((own.host, own.port), _PATIENCE).close()
     except OSError as error:
         msg = f"{own} can't be reached ({error.strerror}): restart the service."
         raise TriageError(msg) from None
     return f"{own} takes connections, and asks for TLS."
-
-
-def _reachable(host: str) -> str:
-    """Return where to knock for something that listens on `host`: loopback where it listens everywhere."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared only
 
 
 def echo(peer: DicomDestination) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
+from triage.deliver.dicom import DicomDestination
 from triage.errors import ConfigurationError
 from triage.receive.admission import PeerRule
 from triage.receive.listener import ListenerConfig, TlsFiles
@@ -62,6 +64,19 @@ def check_free(wanted: Iterator[Address]) -> None:
         except OSError as error:
             msg = f"{one.what} can't listen on {one.host}:{one.port}: {error.strerror}; change {one.keys}."
             raise ConfigurationError(msg) from None
+
+
+def own_listener(settings: Settings, listens_on: tuple[str, int], calling: str) -> DicomDestination:
+    """Return the way to our own listener, from loopback: there it knows us whatever peers are listed."""
+    host, port = listens_on
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared only
+        host = "127.0.0.1"
+    try:
+        place = ip_address(host)
+        source = "" if place.is_loopback else "127.0.0.1" if place.version == 4 else "::1"
+    except ValueError:
+        source = ""  # a name, such as localhost
+    return DicomDestination("own listener", settings.listener.ae_title, host, port, calling, source)
 
 
 def listener_config(settings: Settings) -> ListenerConfig:

@@ -8,6 +8,8 @@ import socket
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -28,7 +30,7 @@ from tests.rawpeer import (
 from tests.receiving import EXPLICIT_LE, an_object, clock, receiving
 from tests.unit.receive.objects import CR, SR, film
 from triage.domain.study import CompletedBy, StudyState
-from triage.receive.admission import PeerRule
+from triage.receive.admission import Admission, PeerRule
 from triage.receive.intake import Intake, Sender
 from triage.receive.parse import Claim
 from triage.receive.refusals import RefusalLog
@@ -327,6 +329,56 @@ def test_peers_that_are_not_listed_and_wrong_called_titles_are_rejected_and_note
             assert caught.value.args[0] == (1, 1, reason)
         wait_until(lambda: len(room.refused()) == 3, 5)
         assert {status for _, status, _ in room.refused()} == {"1/1/3", "1/1/7"}
+
+
+ECHO_ONLY = [(VERIFICATION, EXPLICIT_LE)]
+
+
+@both_paths
+def test_with_peers_listed_this_machine_may_ask_for_a_sign_of_life_and_import(tmp_path, fast):
+    """Over loopback only, and an import is known by its title, a sign of life by asking for nothing else."""
+    peers = (PeerRule(ae_title="GOOD"), PeerRule(ae_title="TRIAGE", host="192.0.2.0/24"))
+    with receiving(tmp_path, fast=fast, peers=peers) as room:
+        for _ in range(2):
+            RawPeer(room.address, ECHO_ONLY, calling=b"TRIAGE").release()
+        peer = RawPeer(room.address, CONTEXTS, calling=b"TRIAGE_IMPORT")
+        assert peer.store(an_object(1))[0] == 0x0000
+        peer.release()
+        assert not room.refusals.counts
+        for calling, contexts in ((b"TRIAGE", CONTEXTS), (b"TRIAGE", CONTEXTS[:1]), (b"OTHER", ECHO_ONLY)):
+            with pytest.raises(Rejected):
+                RawPeer(room.address, contexts, calling=calling)
+        sneaky = RawPeer(room.address, ECHO_ONLY, calling=b"TRIAGE")
+        sneaky.sock.sendall(pdata(1, 3, store_command(CR, "1.2.3.2", 1)))
+        with suppress(Aborted, OSError):  # one path aborts, the other answers
+            sneaky.send_data(1, an_object(2).data)
+            assert sneaky.answer()[0] == 0x0122
+        sneaky.sock.close()
+        wait_until(lambda: room.listener.open_associations == 0, 5)
+        assert [row.sop_instance_uid for row in room.instances()] == ["1.2.3.1"]
+
+
+@pytest.mark.parametrize(
+    ("calling", "host", "tls_only", "is_in"),
+    [
+        ("TRIAGE", "127.0.0.1", False, True),
+        ("TRIAGE", "127.0.0.1", True, True),
+        ("TRIAGE", "::1", False, True),
+        ("TRIAGE", "::ffff:127.0.0.1", False, True),
+        ("TRIAGE", "192.0.2.7", False, False),
+        ("TRIAGE", "::ffff:192.0.2.7", False, False),
+        ("TRIAGE_IMPORT", "192.0.2.7", False, False),
+        ("TRIAGE_IMPORT", "::ffff:192.0.2.7", False, False),
+        ("GOOD", "::ffff:198.51.100.7", False, True),
+    ],
+)
+def test_our_own_titles_open_nothing_to_another_machine(calling, host, tls_only, is_in):
+    other = PeerRule(ae_title="" if tls_only else "GOOD", host="" if tls_only else "198.51.100.0/24")
+    admission = Admission("TRIAGE", rules=(replace(other, tls_only=tls_only),))
+    decided = admission.decide(
+        calling=calling, called="TRIAGE", host=host, tls=False, only_echo=True, others=0, room=True
+    )
+    assert isinstance(decided, PeerRule) is is_in
 
 
 def test_a_clock_that_goes_back_hides_no_refusal(tmp_path, caplog):

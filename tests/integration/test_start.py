@@ -12,7 +12,7 @@ from triage.app import Role, Service, utc_now
 from triage.domain.policy import Policy
 from triage.errors import ConfigurationError
 from triage.settings import Settings
-from triage.store import policies
+from triage.store import policies, refusals
 from triage.store.database import Database
 from triage.store.tables import PolicyRow
 from triage.work.queue import Stage
@@ -148,6 +148,33 @@ def test_a_data_folder_that_is_a_file_is_one_sentence(tmp_path):
     separate = {"url": f"sqlite:///{tmp_path}/triage.db"}
     with pytest.raises(ConfigurationError, match=r"site\.data_dir"):
         Service(settings(tmp_path / "data", database=separate), Policy(), roles=RECEIVES).start()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "own"])
+def test_the_doctor_reaches_the_own_listener_whatever_peers_are_listed(tmp_path, host):
+    if host == "own":
+        with socket.socket(type=socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))  # sends nothing: says by which address of ours one leaves
+            except OSError:
+                pytest.skip("this machine has no address but loopback")
+            host = probe.getsockname()[0]
+    port = free_port()
+    wanted = settings(
+        tmp_path, listener={"host": host, "port": port}, peer=[{"ae_title": "CT1", "host": "198.51.100.1"}]
+    )
+    service = Service(wanted, Policy(), roles=frozenset({Role.RECEIVE}))
+    service.start()
+    try:
+        doctor = [check for check in checks.run(wanted) if check.name == "listener"]
+        ready = checks.attempt("listener", lambda: checks.listener(wanted, service.dicom_address()[:2]))
+    finally:
+        service.stop()
+    assert [check.ok for check in (*doctor, ready)] == [True, True], (doctor, ready)
+    db = Database(wanted.database_url)
+    with db.read() as session:
+        assert refusals.newest(session) == []
+    db.close()
 
 
 def test_the_doctor_finds_a_listener_on_ipv6(tmp_path):

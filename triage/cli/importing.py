@@ -51,12 +51,14 @@ def _folders(paths: list[Path], config: Path | None, rate: float, *, as_json: bo
     from rich.console import Console
     from rich.progress import Progress
 
-    from triage import settings
+    from triage import listening, settings
     from triage.cli.worklist import open_database
     from triage.deliver.batch import files_of, send_files
-    from triage.deliver.dicom import DicomDestination, Sender
+    from triage.deliver.dicom import Sender
+    from triage.receive.admission import IMPORT_TITLE
 
-    listener = settings.load(config).listener
+    loaded = settings.load(config)
+    listener = loaded.listener
     if listener.port == 0:
         print("triage: the listener takes a free port; set listener.port to import.", file=sys.stderr)
         raise typer.Exit(2)
@@ -65,9 +67,7 @@ def _folders(paths: list[Path], config: Path | None, rate: float, *, as_json: bo
         print("triage: no DICOM file is there.", file=sys.stderr)
         raise typer.Exit(2)
     db = open_database(config)
-    sender = Sender(
-        DicomDestination("own listener", listener.ae_title, listener.host, listener.port, "TRIAGE_IMPORT")
-    )
+    sender = Sender(listening.own_listener(loaded, (listener.host, listener.port), IMPORT_TITLE))
     pause = threading.Event()
     failed: list[Any] = []
     sent = known = 0

@@ -229,15 +229,15 @@ class Association:
         raise PeerUnreachable(msg)
 
 
-def connect(address: tuple[str, int], title: str, seconds: float) -> Association:
-    """Connect to the peer of that title; nothing is negotiated yet.
+def connect(address: tuple[str, int], title: str, seconds: float, source: str = "") -> Association:
+    """Connect to the peer of that title, from the address `source` if it is given; nothing is negotiated yet.
 
     Raises:
         PeerUnreachable: no connection.
     """
     name = f"{title}@{address[0]}:{address[1]}"
     try:
-        connection = socket.create_connection(address, timeout=seconds)
+        connection = socket.create_connection(address, seconds, (source, 0) if source else None)
     except OSError as error:
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         msg = f"{name} can't be reached: {why}."

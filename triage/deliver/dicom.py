@@ -52,6 +52,8 @@ class DicomDestination:
     host: str
     port: int
     calling_ae: str
+    #: The address of ours to call from; empty for whichever leads there.
+    source: str = ""
 
     def __str__(self) -> str:
         return f"{self.ae_title}@{self.host}:{self.port}"
@@ -206,7 +208,8 @@ class Sender:
             kept.release(time.monotonic() + RELEASE_SECONDS)
         self._association = None
         self._proposed = list(dict.fromkeys([*wanted, *self._planned, *self._proposed]))[:MAX_CONTEXTS]
-        association = connect((self.peer.host, self.peer.port), self.peer.ae_title, CONNECT_SECONDS)
+        peer = self.peer
+        association = connect((peer.host, peer.port), peer.ae_title, CONNECT_SECONDS, peer.source)
         # Known before a word is said on it, so that whoever stops us can cut it.
         self._association = association
         if self._is_cut:

@@ -47,6 +47,7 @@ _SPARE_SEATS = 32
 _POLL = 0.1  # seconds until the accepting thread notices that it is to stop
 _ENDING = 10.0  # seconds for an association to finish the object that it has all of
 _NOBODYS = "1.2.840.10008.0"
+_NOT_SUPPORTED = 0x0122  # SOP class not supported (PS3.7 C.5.6)
 _COMMENT = 64  # characters of Error Comment (0000,0902)
 
 
@@ -231,12 +232,14 @@ class Listener:
         request = assoc.requestor.primitive
         calling, called = clean(request.calling_ae_title, 16), clean(request.called_ae_title, 16)
         sender = Sender(calling, assoc.requestor.address, association=next(self._numbers))
+        asked = {context.abstract_syntax for context in request.presentation_context_definition_list}
         with self._lock:
             decided = self._admission.decide(
                 calling=calling,
                 called=called,
                 host=sender.host,
                 tls=isinstance(assoc.dul.socket.socket, ssl.SSLSocket),
+                only_echo=asked == {contexts.VERIFICATION},
                 others=len(self._open),
                 room=self._intake.spool.has_room(),
             )
@@ -320,8 +323,10 @@ class Listener:
         """Note a connection that never became an association."""
         self._intake.refusals.note(Sender("", host), "association", status, sentence)
 
-    def _store(self, event: Event) -> Dataset:
+    def _store(self, event: Event) -> Dataset | int:
         """Answer a C-STORE whose data set pynetdicom gathered in memory: the ordinary path."""
+        if event.context.abstract_syntax == contexts.VERIFICATION:
+            return _NOT_SUPPORTED
         request: Any = event.request
         claim = Claim(
             str(request.AffectedSOPClassUID or ""),

@@ -18,7 +18,7 @@ from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.timer import Timer
 
-from triage.receive import wire
+from triage.receive import contexts, wire
 from triage.receive.fastpath.parts import Hooks, Line, failed
 from triage.receive.parse import Claim
 from triage.receive.spool import SpoolFile
@@ -312,8 +312,8 @@ class FastDul(DULServiceProvider):
         if request is None:
             self._hand_over(context_id, 3, command)
             return
-        if context is None:
-            msg = "The presentation context was not accepted."
+        if context is None or context.abstract_syntax == contexts.VERIFICATION:
+            msg = "The presentation context was not accepted for objects."
             raise wire.WireError(msg)
         claim = Claim(request.sop_class_uid, request.sop_instance_uid, str(context.transfer_syntax[0]))
         self._transfer = _Transfer(context_id, request, self._hooks.begin(self.assoc, claim))

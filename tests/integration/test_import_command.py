@@ -1,0 +1,69 @@
+"""`triage import` brings films in through this site's own listener, and names what it could not bring."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from tests.peers import free_port
+from tests.receiving import EXPLICIT_LE
+from tests.unit.receive.objects import CR, film
+from triage.app import Role, Service
+from triage.cli.main import main
+from triage.domain.policy import Policy
+from triage.receive.parse import Claim
+from triage.receive.spool import file_meta
+from triage.settings import load
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The configuration of a site that lists one sender, on another machine."""
+    path = tmp_path / "triage.toml"
+    sections = {
+        "site": {"data_dir": str(tmp_path / "data")},
+        "listener": {"port": free_port()},
+        "spool": {"low_water_mb": 0},
+        "peer": [{"ae_title": "CT1", "host": "198.51.100.1", "tls_only": True}],
+    }
+    path.write_text(tomli_w.dumps(sections))
+    return path
+
+
+@pytest.fixture
+def site(config):
+    service = Service(load(config), Policy(), roles=frozenset({Role.RECEIVE}))
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def run(config, capsys, monkeypatch):
+    def _run(*arguments):
+        monkeypatch.setenv("TRIAGE_CONFIG", str(config))
+        monkeypatch.setattr("sys.argv", ["triage", "import", *map(str, arguments)])
+        try:
+            code = main()
+        except SystemExit as ended:
+            code = ended.code
+        said = capsys.readouterr()
+        return code or 0, said.out, said.err
+
+    return _run
+
+
+def a_film(path: Path, number: int) -> Path:
+    uid = f"1.2.3.{number}"
+    path.write_bytes(file_meta(Claim(CR, uid, EXPLICIT_LE), "TEST") + film({"SOPInstanceUID": uid}))
+    return path
+
+
+def test_a_site_that_lists_its_senders_takes_its_own_import(site, run, tmp_path):
+    film_path = a_film(tmp_path / "film.dcm", 1)
+    code, out, err = run(film_path, "--json")
+    assert (code, json.loads(out)) == (0, {"files": 1, "sent": 1, "known": 0, "failed": []}), err
+    assert json.loads(run(film_path, "--json")[1])["known"] == 1
