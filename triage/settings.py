@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from triage.domain.policy import Policy
 from triage.errors import ConfigurationError
@@ -206,6 +212,17 @@ class UpsSettings(_Section):
     clients: tuple[str, ...] = ()
 
 
+class _Environment(EnvSettingsSource):
+    """The variables; a list or section that is no JSON goes on as it is, to be refused by its name."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Return what a list or a section is written as."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
 class Settings(BaseSettings):
     """The whole tree, checked; made by `load`."""
 
@@ -247,7 +264,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file, which arrives as the initial values."""
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
 
     @property
     def data_dir(self) -> Path:
@@ -324,12 +341,17 @@ def _sentence(error: ValidationError, source: Path | None) -> str:
     first = error.errors()[0]
     place = first["loc"]
     key = ".".join(str(part) for part in place)
+    variable = "__".join(["TRIAGE", *(part for part in place if isinstance(part, str))]).upper()
     where = f" in {source}" if source else ""
+    if variable in (name.upper() for name in os.environ):
+        where = f" in the variable {variable}"
     if first["type"] == "extra_forbidden":
         near = get_close_matches(str(place[-1]), _known_keys(place[:-1]), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else " See config/triage.toml for every key."
         return f"The setting '{key}'{where} is not known.{hint}"
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        reason = 'a list is written as JSON, such as ["a", "b"]'
     value = first["input"]
     said = f"can't be {value!r}" if isinstance(value, str | int | float) else "can't be used"
     return f"The setting '{key}'{where} {said}: {reason}."

@@ -83,6 +83,35 @@ def test_the_environment_wins_over_the_file(write, monkeypatch):
     assert settings.load(write("[listener]\nport = 1\n")).listener.port == 4242
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        (
+            "TRIAGE__STUDY__COMPLETE_ON",
+            "quiet",
+            r"'study\.complete_on'.*COMPLETE_ON can't be 'quiet'.*as JSON",
+        ),
+        ("TRIAGE__UPS__CLIENTS", "A,B", r"'ups\.clients'.*as JSON"),
+        ("TRIAGE__STUDY__COMPLETE_ON", '["quite"]', r"complete_on\.0' in the variable.*'quiet'"),
+        ("TRIAGE__LISTENER__TLS", "cert.pem", r"'listener\.tls'"),
+        ("TRIAGE__LISTENER__PORT", "many", r"'listener\.port' in the variable TRIAGE__LISTENER__PORT"),
+    ],
+)
+def test_a_wrong_variable_is_one_sentence_that_names_the_setting(
+    write, monkeypatch, variable, value, expected
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=expected) as caught:
+        settings.load(write(""))
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_list_in_a_variable_is_written_as_json(write, monkeypatch):
+    monkeypatch.setenv("TRIAGE__STUDY__COMPLETE_ON", '["quiet", "mpps"]')
+    assert settings.load(write("")).study.complete_on == ("quiet", "mpps")
+
+
 def test_a_misspelt_variable_is_an_error(write, monkeypatch):
     monkeypatch.setenv("TRIAGE__LISTNER__PORT", "4242")
     with pytest.raises(ConfigurationError, match="TRIAGE__LISTENER__"):
