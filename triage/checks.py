@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from triage import listening
 from triage.deliver.dicom import DicomDestination, Sender
 from triage.errors import TriageError
-from triage.settings import Destination, Settings
+from triage.settings import Destination, Settings, load_policy
 from triage.store import migrations
 from triage.store.database import Database
 
@@ -30,9 +30,13 @@ class Check:
     sentence: str
 
 
-def run(settings: Settings) -> Iterator[Check]:
-    """Yield the answer of every check; a failing one never keeps the next from running."""
-    yield Check("settings", True, "The configuration can be read.")
+def run(settings: Settings, config: Path | None = None) -> Iterator[Check]:
+    """Yield the answer of every check; a failing one never keeps the next from running.
+
+    `config` is the file that the settings were asked for by: the policy is looked for beside it.
+    """
+    yield attempt("settings", lambda: _settings(settings))
+    yield attempt("policy", lambda: _policy(settings, config))
     yield attempt("database", lambda: _configured_database(settings))
     yield attempt("disk", lambda: disk(settings.data_dir, settings.spool.low_water_mb))
     yield attempt("model", lambda: _model(settings))
@@ -57,6 +61,22 @@ def attempt(name: str, check: Callable[[], str]) -> Check:
         return Check(name, True, check())
     except TriageError as error:
         return Check(name, False, str(error))
+
+
+def _settings(settings: Settings) -> str:
+    listening.listener_config(settings)
+    if settings.listener.tls.certificate is None:
+        return "The configuration can be read."
+    return "The configuration can be read, and its certificates can be used."
+
+
+def _policy(settings: Settings, config: Path | None) -> str:
+    policy = load_policy(settings, config)
+    return (
+        f"The policy '{policy.name}' can be read."
+        if settings.policy.file
+        else "The policy is the built-in one."
+    )
 
 
 def _configured_database(settings: Settings) -> str:

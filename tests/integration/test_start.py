@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from datetime import timedelta
 
 import pytest
+import tomli_w
+from typer.testing import CliRunner
 
 from triage import checks
 from triage.app import Role, Service, utc_now
+from triage.cli.main import app as commands
 from triage.domain.policy import Policy
 from triage.errors import ConfigurationError
 from triage.settings import Settings
@@ -175,6 +180,48 @@ def test_the_doctor_reaches_the_own_listener_whatever_peers_are_listed(tmp_path,
     with db.read() as session:
         assert refusals.newest(session) == []
     db.close()
+
+
+@pytest.mark.parametrize(
+    ("sections", "files", "name", "sentence"),
+    [
+        ({"policy": {"file": "gone.toml"}}, {}, "policy", r"gone\.toml can't be read"),
+        (
+            {"policy": {"file": "p.toml"}},
+            {"p.toml": "[minutes]\nurgent = -5\n"},
+            "policy",
+            r"minutes\.urgent",
+        ),
+        ({"listener": {"tls": {"certificate": "gone.pem"}}}, {}, "settings", r"listener\.tls\.key"),
+        (
+            {"listener": {"tls": {"certificate": "gone.pem", "key": "gone.key"}}},
+            {},
+            "settings",
+            r"gone\.pem is no file",
+        ),
+        (
+            {"listener": {"tls": {"certificate": "c.pem", "key": "c.pem"}}},
+            {"c.pem": "no certificate"},
+            "settings",
+            "certificates .* can't be used",
+        ),
+    ],
+)
+def test_the_doctor_says_what_would_keep_the_service_from_starting(
+    tmp_path, monkeypatch, sections, files, name, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "triage.toml"
+    config.write_text(tomli_w.dumps(sections | {"site": {"data_dir": "data"}}))
+    for file, content in files.items():
+        (tmp_path / file).write_text(content)
+    done = CliRunner().invoke(commands, ["doctor", "--config", str(config), "--json"])
+    found = {check["name"]: check for check in json.loads(done.stdout)}
+    assert done.exit_code == 1
+    assert not found[name]["ok"]
+    assert re.search(sentence, found[name]["sentence"])
+    other = {"settings", "policy"} - {name}
+    assert all(found[one]["ok"] for one in other)
 
 
 def test_the_doctor_finds_a_listener_on_ipv6(tmp_path):

@@ -17,7 +17,7 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     from triage import checks, settings
 
     loaded = settings.load(config)
-    found = [{"name": c.name, "ok": c.ok, "sentence": c.sentence} for c in checks.run(loaded)]
+    found = [{"name": c.name, "ok": c.ok, "sentence": c.sentence} for c in checks.run(loaded, config)]
     if as_json:
         print_json(found)
     else:

@@ -70,8 +70,11 @@ class TlsFiles:
             if self.client_authorities is not None:
                 made.load_verify_locations(self.client_authorities)
                 made.verify_mode = ssl.CERT_REQUIRED
-        except (OSError, ssl.SSLError) as error:
-            msg = f"The certificates of the DICOM listener can't be used: {error}."
+        except OSError as error:
+            given = (self.certificate, self.key, self.client_authorities)
+            missing = [str(path) for path in given if path is not None and not path.is_file()]
+            why = f"{missing[0]} is no file" if missing else str(error)
+            msg = f"The certificates of the DICOM listener can't be used: {why}."
             raise ConfigurationError(msg) from None
         return made
 
