@@ -17,6 +17,8 @@ from triage.domain.policy import Policy
 from triage.receive.parse import Claim
 from triage.receive.spool import file_meta
 from triage.settings import load
+from triage.store import migrations
+from triage.store.database import Database
 
 
 @pytest.fixture
@@ -67,3 +69,21 @@ def test_a_site_that_lists_its_senders_takes_its_own_import(site, run, tmp_path)
     code, out, err = run(film_path, "--json")
     assert (code, json.loads(out)) == (0, {"files": 1, "sent": 1, "known": 0, "failed": []}), err
     assert json.loads(run(film_path, "--json")[1])["known"] == 1
+
+
+def test_a_path_that_does_not_exist_is_named_and_the_others_are_imported(site, run, tmp_path):
+    here, missing = a_film(tmp_path / "here.dcm", 1), tmp_path / "missing.dcm"
+    code, out, err = run(missing, here)
+    assert code == 1
+    assert out == "imported 1 of 2; 0 were here already, 1 failed\n"
+    assert f"triage: {missing}: The file can't be read (No such file or directory).\n" in err
+    assert str(here) not in err
+
+
+def test_nothing_but_missing_paths_needs_no_listener_to_be_named(config, run, tmp_path):
+    db = Database(load(config).database_url)
+    migrations.upgrade(db)
+    db.close()
+    code, out, err = run(tmp_path / "gone", "--json")
+    assert (code, json.loads(out)["sent"]) == (1, 0)
+    assert f"{tmp_path / 'gone'}: The file can't be read" in err

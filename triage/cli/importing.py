@@ -62,7 +62,7 @@ def _folders(paths: list[Path], config: Path | None, rate: float, *, as_json: bo
     if listener.port == 0:
         print("triage: the listener takes a free port; set listener.port to import.", file=sys.stderr)
         raise typer.Exit(2)
-    files = files_of([path for path in paths if path.exists()])
+    files = files_of(paths)
     if not files:
         print("triage: no DICOM file is there.", file=sys.stderr)
         raise typer.Exit(2)
