@@ -14,6 +14,7 @@ from triage.store import accounts
 from triage.store.accounts import Role
 from triage.web.access import COOKIE
 from triage.web.app import role_of
+from triage.web.trail import EACH_ALERT
 
 #: All that a stranger may have.
 OPEN = {
@@ -253,6 +254,39 @@ def test_the_audit_log_names_who_saw_and_did_what(room: Room) -> None:
     assert ("110111", reader, uid, 0) in rows, "a claim"
     assert ("110111", "program-administrator", uid, 4) in rows, "a claim that failed"
     assert ("110114", "person-radiologist", "", 4) in rows, "a login that failed"
+
+
+def alerts(room: Room) -> list[tuple[object, object, object]]:
+    rows = [row for row in room.audit() if row["event_code"] == "110113"]
+    return [(row["action"], row["outcome"], row["detail"]) for row in rows]
+
+
+def test_each_stranger_who_is_turned_away_is_an_alert(room: Room) -> None:
+    evil = {"Origin": "https://evil.example"}
+    for _ in range(2):
+        room.client.get("/api/v1/worklist", headers={"Authorization": "Bearer wrong"})
+        room.client.post("/login", data={"name": "x", "password": "y"}, headers=evil)
+    room.client.get("/api/v1/audit", headers=room.bearer(Role.VIEWER))
+    credential = ("E", 4, "an unknown, expired or revoked credential")
+    form = ("E", 4, "a form of another site")
+    role = ("E", 4, "role viewer where administrator is needed")
+    assert sorted(map(str, alerts(room))) == sorted(map(str, [credential] * 2 + [form] * 2 + [role]))
+
+
+def test_a_stranger_who_tries_on_and_on_does_not_flood_the_audit_log(room: Room) -> None:
+    def attempt(times: int) -> None:
+        for _ in range(times):
+            room.client.get("/api/v1/worklist", headers={"Authorization": "Bearer wrong"})
+
+    attempt(100)
+    assert len(alerts(room)) == EACH_ALERT
+    for _ in range(3):
+        room.clock.forward(minutes=1)
+        attempt(5)
+    assert len(alerts(room)) == EACH_ALERT + 3, "one a minute as long as it goes on"
+    room.clock.forward(minutes=16)
+    attempt(2)
+    assert len(alerts(room)) == EACH_ALERT + 5, "each again after a rest"
 
 
 def test_no_audit_row_names_a_patient(room: Room) -> None:

@@ -135,7 +135,7 @@ class Gate:
         return problem(403, code="csrf", detail=detail)
 
     def _alert(self, scope: Scope, why: str) -> None:
-        self._web.trail.accessed(AuditEvent.SECURITY_ALERT, "", host_of(scope), detail=why)
+        self._web.trail.alerted(host_of(scope), why)
 
 
 def _bearer(headers: Headers) -> str:

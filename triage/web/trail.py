@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 DELAY = 0.25  # seconds
 #: A page that refreshes itself is one access a minute, not one for each refresh.
 SAME_ACCESS = timedelta(minutes=1)
+#: Each of so many alerts of an address within the span is a row; of more than that, the same again is joined.
+EACH_ALERT = 30
+ALERT_SPAN = timedelta(minutes=15)
 _MOST = 20_000
 _REMEMBERED = 5_000
 
@@ -38,6 +41,7 @@ class Trail:
         self._lock = threading.Lock()
         self._pending: list[AuditRecord] = []
         self._recent: OrderedDict[tuple[str, ...], datetime] = OrderedDict()
+        self._alerts: OrderedDict[str, list[datetime]] = OrderedDict()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -72,17 +76,35 @@ class Trail:
         """Record that somebody read a patient's data; the same again within a minute is one access."""
         self.check()
         now = self._clock()
-        key = (event.value, actor, host, study_uid, detail)
         with self._lock:
-            last = self._recent.get(key)
-            if last is not None and timedelta(0) <= now - last < SAME_ACCESS:
-                return
-            self._recent[key] = now
-            self._recent.move_to_end(key)
-            while len(self._recent) > _REMEMBERED:
-                self._recent.popitem(last=False)
-        action = "E" if event is AuditEvent.QUERY else "R"
-        self._put(AuditRecord(now, event, action, actor, host, study_uid, detail=detail))
+            is_new = self._is_new((event.value, actor, host, study_uid, detail), now)
+        if is_new:
+            action = "E" if event is AuditEvent.QUERY else "R"
+            self._put(AuditRecord(now, event, action, actor, host, study_uid, detail=detail))
+
+    def alerted(self, host: str, detail: str) -> None:
+        """Record that somebody unknown was turned away; a stranger who goes on and on can't flood the log."""
+        event, failed, now = AuditEvent.SECURITY_ALERT, AuditOutcome.MINOR_FAILURE, self._clock()
+        with self._lock:
+            times = [at for at in self._alerts.pop(host, ()) if timedelta(0) <= now - at < ALERT_SPAN]
+            is_rare = len(times) < EACH_ALERT
+            self._alerts[host] = [*times, now] if is_rare else times
+            while len(self._alerts) > _REMEMBERED:
+                self._alerts.popitem(last=False)
+            is_new = self._is_new((event.value, host, detail), now)
+        if is_rare or is_new:
+            self._put(AuditRecord(now, event, "E", "", host, outcome=failed, detail=detail))
+
+    def _is_new(self, key: tuple[str, ...], now: datetime) -> bool:
+        """Return whether the last of its kind is a while ago, and remember this one if so."""
+        last = self._recent.get(key)
+        if last is not None and timedelta(0) <= now - last < SAME_ACCESS:
+            return False
+        self._recent[key] = now
+        self._recent.move_to_end(key)
+        while len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        return True
 
     def record(
         self,
