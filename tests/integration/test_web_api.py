@@ -14,6 +14,7 @@ from tests import reading_room
 from tests.reading_room import uid_of
 from tests.web_room import Room, open_room
 from triage.domain.finding import Finding
+from triage.domain.policy import Policy
 from triage.domain.result import ResultStep
 from triage.store import results, studies
 from triage.store.accounts import Role
@@ -325,6 +326,32 @@ def test_pins_and_lowering_are_explained(room: Room) -> None:
     assert post(room, f"{uid_of(10)}/pin", {"minutes": -5, "reason": "x"}).status_code == 422
     assert post(room, f"{uid_of(10)}/pin", {"minutes": 5, "reason": ""}).status_code == 422
     assert post(room, f"{uid_of(10)}/pin", {"minutes": "NaN", "reason": "x"}).status_code == 422
+
+
+@pytest.mark.parametrize("most", [120, 2000])
+def test_the_dialog_offers_what_the_policy_allows_and_the_refusal_names_it(room: Room, most: int) -> None:
+    policy = {"max_advance": most, "minutes": dict.fromkeys(Policy().minutes, 60)}
+    room.client.put("/api/v1/policy", json=policy, headers={**room.bearer(), "If-Match": "*"})
+    for address in ("/", "/mine", f"/studies/{uid_of(10)}"):
+        page = room.client.get(address, headers=room.bearer(Role.RADIOLOGIST)).text
+        assert f'id="ask-minutes" min="1" max="{most}"' in page, address
+    pinned = post(room, f"{uid_of(10)}/pin", {"minutes": most, "reason": "ward called"})
+    assert pinned.json()["advance_minutes"] == most
+    refused = post(room, f"{uid_of(10)}/pin", {"minutes": most + 1, "reason": "ward called"})
+    assert refused.status_code == 400
+    assert f"between 1 and {most}" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "field"), [("note", "text"), ("pin", "reason"), ("lower", "reason"), ("feedback", "comment")]
+)
+def test_a_text_may_be_as_long_as_the_api_and_the_page_say(room: Room, verb: str, field: str) -> None:
+    path, body = f"{uid_of(1)}/{verb}", VERBS[verb]
+    schemas = get(room, "/openapi.json")["components"]["schemas"].values()
+    (most,) = {s["properties"][field]["maxLength"] for s in schemas if field in s.get("properties", {})}
+    assert f'id="ask-text" maxlength="{most}"' in room.client.get("/", headers=room.bearer()).text
+    assert post(room, path, {**body, field: "x" * most}).status_code == 200
+    assert post(room, path, {**body, field: "x" * (most + 1)}).status_code == 422
 
 
 def test_feedback_is_counted(room: Room) -> None:

@@ -23,6 +23,9 @@ class Mode(StrEnum):
     SHADOW = "shadow"
 
 
+#: No policy's `max_advance` is above this.
+MAX_MINUTES = 10_000
+
 _MINUTES: dict[str, float] = {
     Finding.TUBERCULOSIS.value: 240,
     Finding.COVID19.value: 240,
@@ -65,7 +68,7 @@ class Policy:
             raise PolicyError(msg)
         _check_keys("minutes", self.minutes, _MINUTES)
         _check_keys("due", self.due, _DUE)
-        _check_number("max_advance", self.max_advance, 0, 10_000)
+        _check_number("max_advance", self.max_advance, 0, MAX_MINUTES)
         for name in _MINUTES:
             _check_number(f"minutes.{name}", self.minutes[name], 0, self.max_advance)
         for name in _DUE:

@@ -14,6 +14,7 @@ from triage import RESEARCH_USE
 from triage.store.accounts import Principal, Role
 from triage.web import words
 from triage.web.access import web_of
+from triage.worklist.actions import MAX_TEXT
 
 
 @cache
@@ -27,6 +28,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         research_use=RESEARCH_USE,
+        max_text=MAX_TEXT,
         words=words,
         finding_labels=words.FINDING_LABELS,
         outcome_labels=words.OUTCOME_LABELS,

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from triage.domain.policy import MAX_MINUTES
 from triage.domain.priority import Urgency
+from triage.worklist.actions import MAX_TEXT
 
 UID_PATTERN = r"^[0-9.]{1,64}$"
 Time = Annotated[str, Field(examples=["2026-03-01T12:00:00Z"], json_schema_extra={"format": "date-time"})]
@@ -120,14 +122,19 @@ class _Body(BaseModel):
 class Shift(_Body):
     """How far to move a study, and why."""
 
-    minutes: float = Field(gt=0, le=1440, examples=[60], description="Minutes ahead (pin) or back (lower).")
-    reason: str = Field(min_length=1, max_length=1000, examples=["clinically worse, ward called"])
+    minutes: float = Field(
+        gt=0,
+        le=MAX_MINUTES,
+        examples=[60],
+        description="Minutes ahead (pin) or back (lower); no more than the policy's max_advance.",
+    )
+    reason: str = Field(min_length=1, max_length=MAX_TEXT, examples=["clinically worse, ward called"])
 
 
 class NoteText(_Body):
     """A free text for the other readers; empty removes it."""
 
-    text: str = Field(max_length=4000, examples=["compare with last year's film"])
+    text: str = Field(max_length=MAX_TEXT, examples=["compare with last year's film"])
 
 
 class FeedbackText(_Body):
@@ -135,7 +142,7 @@ class FeedbackText(_Body):
 
     finding: FindingName | Literal["normal"]
     agrees: bool
-    comment: str = Field(default="", max_length=4000)
+    comment: str = Field(default="", max_length=MAX_TEXT)
 
 
 class OrderText(_Body):

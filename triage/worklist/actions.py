@@ -18,7 +18,7 @@ from triage.errors import Conflict, IllegalTransition, TriageError, UnknownStudy
 from triage.store import assessments, entries, policies, studies
 from triage.store.tables import Entry, Feedback, Study
 
-#: A note or reason longer than this is a paste by mistake.
+#: A note, reason or comment longer than this is a paste by mistake.
 MAX_TEXT = 2000
 
 

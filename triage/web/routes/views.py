@@ -95,6 +95,7 @@ def _content(
         "items": items,
         "total": total,
         "next_address": f"{view.address}?{urlencode({'cursor': after})}" if after else "",
+        "max_advance": policy.max_advance,
         "freeze": policy.freeze if view is WAITING_VIEW and not text else 0,
         "policy": policy.version,
         "shadow": policy.mode is Mode.SHADOW,
@@ -160,6 +161,7 @@ def study(request: Request, uid: Uid, who: Viewer) -> Response:
         item = listing.study(session, uid, now)
         listed = item["status"] is not None
         why = listing.why(session, uid, now) if listed else {}
+        most = policies.active(session).max_advance
     web.trail.accessed(
         AuditEvent.PATIENT_RECORD, who.name, host_of(request.scope), study_uid=uid, detail="page"
     )
@@ -167,4 +169,5 @@ def study(request: Request, uid: Uid, who: Viewer) -> Response:
         return render(request, "unlisted.html", item=item)
     asked = request.headers.get("x-fragment")
     name = "panel_fragment.html" if asked in ("panel", "whole") else "study.html"
-    return render(request, name, item=item, why=why, history=story(item), whole=asked != "panel")
+    whole = asked != "panel"
+    return render(request, name, item=item, why=why, history=story(item), whole=whole, max_advance=most)

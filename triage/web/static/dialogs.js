@@ -33,7 +33,7 @@ export function prompt({ title, hint, label, minutes = "", needed = false }) {
   if (minutes) numberLabel.firstChild.textContent = `${minutes} `;
   text.required = needed;
   text.value = "";
-  number.value = "60";
+  number.value = Math.min(60, Number(number.max) || 60);
   return new Promise((resolve) => {
     let answer = null;
     const submit = () => { answer = { text: text.value.trim(), minutes: Number(number.value) }; };
