@@ -177,7 +177,7 @@ class Service:
 
         self._classifier = open_classifier(
             **dict(self.settings.model),
-            cache=self.settings.data_dir / "cache",
+            cache=self.settings.engines_dir,
             pool=self._decoders(),
             clock=self.clock,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from triage.errors import ConfigurationError
 
-_PARTS = ("spool", "results", "cache")
+_PARTS = ("spool", "results", "engines")
 
 
 def make(folder: Path) -> None:

@@ -272,6 +272,11 @@ class Settings(BaseSettings):
         return self.site.data_dir
 
     @property
+    def engines_dir(self) -> Path:
+        """Where converted networks and their proofs are kept, for the service and the commands alike."""
+        return self.data_dir / "engines"
+
+    @property
     def database_url(self) -> str:
         """The database's URL with the data folder filled in."""
         return self.database.url.replace("{data_dir}", str(self.site.data_dir))

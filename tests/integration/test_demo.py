@@ -43,7 +43,7 @@ def test_a_second_day_begins_with_an_empty_list_and_the_drawings_of_the_first(tm
     arrive(db, 1, clock() - timedelta(days=1))
     assert listed(settings)[1] == [uid_of(1)]
     db.close()
-    kept = [tmp_path / "samples" / "1.dcm", tmp_path / "site" / "cache" / "model", tmp_path / "triage.db"]
+    kept = [tmp_path / "samples" / "1.dcm", tmp_path / "site" / "engines" / "model", tmp_path / "triage.db"]
     for path in kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 
 from tests.films import Encoding, encode, file_bytes, picture
 from tests.models import SIZE, write_model
+from triage import settings
+from triage.app import Role, Service
 from triage.assess import engine as engines
 from triage.assess.batching import BatchedEngine
 from triage.assess.engine import TOLERANCE, open_engine, probe_films, verify_engine
@@ -25,6 +28,7 @@ from triage.assess.pixels import read_film
 from triage.assess.prepare import KEPT, prepare
 from triage.assess.registry import Model, find, load, models_dir
 from triage.domain.finding import Finding
+from triage.domain.policy import Policy
 from triage.errors import ModelRefused
 from triage.samples import Sample
 
@@ -302,6 +306,22 @@ def test_classify_prints_one_json_document(run, tmp_path: Path) -> None:
     assert set(rows[0]) >= set(keys.split())
     assert [item["finding"] for item in rows[0]["findings"]] == [finding.value for finding in Finding]
     assert rows[0]["any_disease"] == pytest.approx(rows[1]["any_disease"], abs=1e-4)
+
+
+def test_the_service_and_classify_use_one_converted_network(
+    run, model: Model, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_engine(model, "openvino", cache, threads=1)
+    data = tmp_path / "triage-data"
+    shutil.copytree(cache, data / "engines")
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*.xml")}
+    monkeypatch.setenv("TRIAGE__MODEL__ENGINE", "openvino")
+    service = Service(settings.load(), Policy(), roles=frozenset({Role.ASSESS}))
+    service.start()
+    service.stop()
+    (tmp_path / "film.dcm").write_bytes(file_bytes(encode(picture(), Encoding())))
+    assert run(tmp_path / "film.dcm").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*.xml")} == before
 
 
 def test_classify_names_what_failed_and_exits_with_one(run, tmp_path: Path) -> None:

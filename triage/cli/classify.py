@@ -56,7 +56,7 @@ def classify(
         raise typer.Exit(2)
     files = [file for path in paths for file in _files(path)]
     loaded = settings.load(config)
-    cache = loaded.data_dir / "engines" if loaded.data_dir.is_dir() else None
+    cache = loaded.engines_dir if loaded.data_dir.is_dir() else None
     classifier = open_classifier(**dict(loaded.model), cache=cache)
     rows = list(_judge_all(classifier, files, quiet=as_json))
     if explain is not None:
