@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import reading_list
+from triage.domain.entry import EntryVerb
 from triage.domain.policy import Policy
 from triage.store import accounts, entries, migrations, policies, studies
 from triage.store.database import Database
@@ -120,7 +121,7 @@ class Bench:
             ]
             session.flush()
             policy = policies.active(session)
-            assert entries.rerank(session, study, policy, now(), verb="assessed", cause="benchmark")
+            assert entries.rerank(session, study, policy, now(), verb=EntryVerb.ASSESSED, cause="benchmark")
         return time.perf_counter()
 
     def visible(self) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from triage.domain.assessment import FilmAssessment
+from triage.domain.entry import EntryVerb
 from triage.domain.finding import Finding, FindingResult, NotEvaluated, Outcome, finding_state
 from triage.domain.header import Header
 from triage.domain.study import CompletedBy, StudyStep
@@ -111,7 +112,9 @@ def assess(
         studies.step(session, study, StudyStep.ASSESS, at)
         last = StudyStep.NOT_EVALUATED if not_evaluated else StudyStep.ASSESSED
         studies.step(session, study, last, at)
-        entries.rerank(session, study, policies.active(session), at, verb="assessed", cause=film.sentence)
+        entries.rerank(
+            session, study, policies.active(session), at, verb=EntryVerb.ASSESSED, cause=film.sentence
+        )
 
 
 _CASES: tuple[tuple[str, str, dict[Finding, float]], ...] = (

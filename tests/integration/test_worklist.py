@@ -9,6 +9,7 @@ import pytest
 
 from tests.reading_room import arrive, assess, uid_of
 from tests.reports import no_answer
+from triage.domain.entry import EntryVerb
 from triage.domain.finding import Finding, NotEvaluated
 from triage.domain.policy import Mode, Policy
 from triage.errors import Conflict, IllegalTransition, UnknownStudy
@@ -69,7 +70,7 @@ def test_a_negative_film_beside_one_that_could_not_be_decoded_is_no_negative_stu
         session.flush()
         assessments.add(session, film, no_answer(NotEvaluated.UNDECODABLE, other))
         policy = policies.active(session)
-        entries.rerank(session, study, policy, three, verb="assessed", cause="undecodable")
+        entries.rerank(session, study, policy, three, verb=EntryVerb.ASSESSED, cause="undecodable")
     assert uids(db, three) == [uid_of(3), uid_of(2), uid_of(1)]
     shown = item(db, uid, three)
     assert shown["advance_minutes"] == 60
@@ -193,6 +194,9 @@ def test_due_times_are_warned_of_and_their_breach_recorded_once(db, now, schedul
     verbs = [event["verb"] for event in item(db, uid_of(1), now)["events"]]
     assert verbs.count("due_warned") == 1
     assert verbs.count("due_breached") == 1
+    with db.read() as session:
+        then = [history.at(session, now + minutes * MINUTE)["items"][0] for minutes in (25, 35)]
+    assert [row["reasons"] for row in then] == [["due soon"], ["overdue"]]
 
 
 def test_an_idle_claim_returns_and_a_lively_one_stays(db, three, scheduler):

@@ -20,7 +20,7 @@ from sqlalchemy import event
 
 from tests.reading_room import HIGH, LOW, arrive, uid_of
 from triage.domain.assessment import FilmAssessment
-from triage.domain.entry import EntryState
+from triage.domain.entry import EntryState, EntryVerb
 from triage.domain.finding import Finding, FindingResult, NotEvaluated, Outcome, finding_state
 from triage.domain.policy import Mode, Policy
 from triage.domain.priority import Urgency
@@ -159,7 +159,7 @@ class Life(RuleBasedStateMachine):
             last = StudyStep.FAIL if fails else StudyStep.ASSESSED
             studies.step(session, study, last, self.now)
             policy = policies.active(session)
-            entries.rerank(session, study, policy, self.now, verb="assessed", cause="judged")
+            entries.rerank(session, study, policy, self.now, verb=EntryVerb.ASSESSED, cause="judged")
 
     @precondition(lambda self: self.count)
     @rule(number=numbers, reader=readers, verb=st.sampled_from(["claim", "release", "complete", "note"]))
@@ -207,7 +207,9 @@ class Life(RuleBasedStateMachine):
             study = studies.by_uid(session, self.pick(number))
             study.last_instance_at = self.now
             policy = policies.active(session)
-            assert not entries.rerank(session, study, policy, self.now, verb="image", cause="sent again")
+            assert not entries.rerank(
+                session, study, policy, self.now, verb=EntryVerb.RECEIVED, cause="sent again"
+            )
 
     @precondition(lambda self: self.count)
     @rule(number=numbers)

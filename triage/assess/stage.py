@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from triage.assess.classifier import Classifier
 from triage.domain.assessment import FilmAssessment, StudyConclusion, conclude
+from triage.domain.entry import EntryVerb
 from triage.domain.finding import NotEvaluated, Outcome
 from triage.domain.policy import Policy
 from triage.domain.study import StudyState, StudyStep
@@ -127,7 +128,9 @@ class AssessStage:
         if study is None:
             return
         now = self._clock()
-        entries.rerank(session, study, self._policy(session), now, verb="assessed", cause=film.sentence)
+        entries.rerank(
+            session, study, self._policy(session), now, verb=EntryVerb.ASSESSED, cause=film.sentence
+        )
         if study.state in _CONCLUDABLE and instances.films_pending(session, study.id) == 0:
             self._ask_conclusion(session, study, now)
         said: dict[str, object] = {
@@ -165,7 +168,9 @@ class AssessStage:
             studies.step(
                 session, study, _step_of(said), now, cause=said.outcome.value, sentence=said.sentence
             )
-            entries.rerank(session, study, self._policy(session), now, verb="concluded", cause=said.sentence)
+            entries.rerank(
+                session, study, self._policy(session), now, verb=EntryVerb.CONCLUDED, cause=said.sentence
+            )
             payload = {"study_id": study.id, "version": study.version}
             self._queue.put(session, Stage.REPORT, f"{study.id}/{study.version}", payload, now)
         log.info(

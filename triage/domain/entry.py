@@ -31,6 +31,30 @@ class EntryStep(StrEnum):
     REOPEN = "reopen"
 
 
+class EntryVerb(StrEnum):
+    """What else is written down of an entry, besides its steps."""
+
+    ARRIVED = "arrived"
+    #: Another object of the study came.
+    RECEIVED = "received"
+    #: A film was judged.
+    ASSESSED = "assessed"
+    #: All of the study was judged.
+    CONCLUDED = "concluded"
+    ORDERED = "ordered"
+    PATIENT_CHANGED = "patient_changed"
+    RERANKED = "reranked"
+    #: Another policy is in force.
+    POLICY = "policy"
+    PINNED = "pinned"
+    LOWERED = "lowered"
+    NOTED = "noted"
+    #: It waited longer than the policy's upper limit.
+    AGED_OUT = "aged_out"
+    DUE_WARNED = "due_warned"
+    DUE_BREACHED = "due_breached"
+
+
 ENTRY = Lifecycle(
     "worklist entry",
     {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from triage.domain.entry import EntryState, EntryStep
+from triage.domain.entry import EntryState, EntryStep, EntryVerb
 from triage.domain.finding import NotEvaluated
 from triage.domain.header import Family, Header, family, unjudged_reason
 from triage.domain.policy import Policy
@@ -139,7 +139,9 @@ class Recorder:
             entries.show_new_film(session, study, policy, kept.now, actor="receive")
         else:
             cause = "another object"
-            entries.rerank(session, study, policy, kept.now, verb="received", cause=cause, actor="receive")
+            entries.rerank(
+                session, study, policy, kept.now, verb=EntryVerb.RECEIVED, cause=cause, actor="receive"
+            )
 
 
 @dataclass(slots=True)

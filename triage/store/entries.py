@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from triage.domain.entry import ENTRY, EntryState, EntryStep
+from triage.domain.entry import ENTRY, EntryState, EntryStep, EntryVerb
 from triage.domain.policy import Policy
 from triage.domain.priority import (
     NEW_AFTER_READ,
@@ -175,7 +175,7 @@ def place_new(
     }
     _CREATE.add(session, [row])
     said = {name: row[name] for name in _KEPT if name in row}
-    _RECORD.add(session, [{"at": now, "verb": "arrived", "cause": cause, **said}])
+    _RECORD.add(session, [{"at": now, "verb": EntryVerb.ARRIVED.value, "cause": cause, **said}])
     announce(session, "list")
 
 
@@ -195,7 +195,14 @@ def state_of(session: Session, study_id: int) -> EntryState | None:
 
 
 def rerank(
-    session: Session, study: Study, policy: Policy, now: datetime, *, verb: str, cause: str, actor: str = ""
+    session: Session,
+    study: Study,
+    policy: Policy,
+    now: datetime,
+    *,
+    verb: EntryVerb,
+    cause: str,
+    actor: str = "",
 ) -> bool:
     """Recompute an entry's place after one of its inputs changed; returns whether the row changed.
 
@@ -232,11 +239,11 @@ def show_new_film(session: Session, study: Study, policy: Policy, now: datetime,
         changes |= {"read_by": None, "read_at": None, "workitem_uid": random_uid(), **UNCLAIMED}
         changes["transaction_uid"] = ""
         step(session, entry, EntryStep.REOPEN, now, actor=actor, cause=said, changes=changes)
-        rerank(session, study, policy, now, verb="received", cause="another object", actor=actor)
+        rerank(session, study, policy, now, verb=EntryVerb.RECEIVED, cause="another object", actor=actor)
         return
     guarded_update(session, entry, entry.state, changes)
-    if not rerank(session, study, policy, now, verb="received", cause=said, actor=actor):
-        record(session, entry, "received", now, actor=actor, cause=said)
+    if not rerank(session, study, policy, now, verb=EntryVerb.RECEIVED, cause=said, actor=actor):
+        record(session, entry, EntryVerb.RECEIVED, now, actor=actor, cause=said)
 
 
 def guarded_update(session: Session, entry: Entry, state: EntryState, values: dict[str, Any]) -> None:
@@ -276,13 +283,13 @@ def step(
     """
     after = ENTRY.after(entry.state, event)
     guarded_update(session, entry, entry.state, {**(changes or {}), "state": after})
-    record(session, entry, event.value, now, actor=actor, cause=cause)
+    record(session, entry, event, now, actor=actor, cause=cause)
 
 
 def record(
     session: Session,
     entry: Entry,
-    verb: str,
+    verb: EntryStep | EntryVerb,
     now: datetime,
     *,
     actor: str = "",
@@ -291,7 +298,7 @@ def record(
 ) -> None:
     """Append what just happened to an entry, with its key and state after it."""
     said = {name: getattr(entry, name) for name in _KEPT}
-    session.add(EntryEvent(at=now, verb=verb, actor=actor, cause=cause, model=model, **said))
+    session.add(EntryEvent(at=now, verb=verb.value, actor=actor, cause=cause, model=model, **said))
     announce(session, "list")
 
 

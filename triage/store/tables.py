@@ -230,7 +230,7 @@ class EntryEvent(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     at: Mapped[datetime] = mapped_column(index=True)
-    #: `arrived`, `assessed`, `ordered`, `claimed`, `released`, `expired`, `completed`, `pinned`, ...
+    #: An `EntryVerb`, or the `EntryStep` that was taken.
     verb: Mapped[str] = mapped_column(String(40))
     actor: Mapped[str] = mapped_column(String(80), default="")
     cause: Mapped[str] = mapped_column(Text, default="")

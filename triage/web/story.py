@@ -5,26 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_VERBS: Mapping[str, str] = {
-    "arrived": "entered the list",
-    "assessed": "re-ranked after an assessment",
-    "ordered": "re-ranked after an order",
-    "claim": "claimed",
-    "release": "released",
-    "expire": "claim ended, its reader was idle",
-    "complete": "marked as read",
-    "withdraw": "withdrawn",
-    "restore": "back in the list",
-    "reopen": "back in the list",
-    "reranked": "re-ranked",
-    "pinned": "pinned ahead",
-    "lowered": "lowered",
-    "noted": "note written",
-    "aged_out": "waited longer than the limit: moved ahead",
-    "due_warning": "due soon",
-    "due_breach": "overdue",
-    "policy": "re-ranked under another policy",
-}
+from triage.worklist.history import WORDS
 
 
 def story(item: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -38,7 +19,7 @@ def story(item: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _entry_sentence(event: Mapping[str, Any]) -> str:
-    sentence = _VERBS.get(event["verb"], event["verb"].replace("_", " "))
+    sentence = WORDS.get(event["verb"], event["verb"])
     if event["actor"]:
         sentence += f" by {event['actor']}"
     return f"{sentence} ({event['cause']})" if event["cause"] else sentence

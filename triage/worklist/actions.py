@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from triage.domain.entry import EntryState, EntryStep
+from triage.domain.entry import EntryState, EntryStep, EntryVerb
 from triage.domain.finding import CLASSES
 from triage.domain.priority import Pin
 from triage.errors import Conflict, IllegalTransition, TriageError, UnknownStudy
@@ -81,7 +81,9 @@ def _back(
     session: Session, entry: Entry, study: Study, step: EntryStep, now: datetime, actor: str, cause: str
 ) -> None:
     entries.step(session, entry, step, now, actor=actor, cause=cause, changes=entries.UNCLAIMED)
-    entries.rerank(session, study, policies.active(session), now, verb="reranked", cause="back in the list")
+    entries.rerank(
+        session, study, policies.active(session), now, verb=EntryVerb.RERANKED, cause="back in the list"
+    )
 
 
 def complete(
@@ -141,7 +143,7 @@ def pin(
         raise BadRequest(msg)
     pins = [*entry.pins, entries.pin_to_json(Pin(minutes, text, actor, now))]
     entries.guarded_update(session, entry, entry.state, {"pins": pins})
-    verb = "pinned" if minutes > 0 else "lowered"
+    verb = EntryVerb.PINNED if minutes > 0 else EntryVerb.LOWERED
     if not entries.rerank(session, study, policy, now, verb=verb, cause=text, actor=actor):
         entries.record(session, entry, verb, now, actor=actor, cause=text)
 
@@ -152,7 +154,7 @@ def note(
     """Replace the free-text note of an entry."""
     entry, _ = _entry(session, study_uid, revision)
     entries.guarded_update(session, entry, entry.state, {"note": _text("note", text, required=False)})
-    entries.record(session, entry, "noted", now, actor=actor)
+    entries.record(session, entry, EntryVerb.NOTED, now, actor=actor)
 
 
 def feedback(

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, delete, func, select, union_all
 from sqlalchemy.orm import Session, aliased
 
-from triage.domain.entry import EntryState
+from triage.domain.entry import EntryState, EntryStep, EntryVerb
 from triage.errors import TriageError
 from triage.store import entries, installation
 from triage.store.database import Database
 from triage.store.tables import Entry, EntryEvent, PolicyRow, Study
 
+#: What happened to an entry, as readers say it: each step and each verb.
+WORDS: Mapping[str, str] = {
+    EntryStep.CLAIM: "claimed",
+    EntryStep.RELEASE: "released",
+    EntryStep.EXPIRE: "claim ended, its reader was idle",
+    EntryStep.COMPLETE: "marked as read",
+    EntryStep.WITHDRAW: "withdrawn",
+    EntryStep.RESTORE: "back in the list",
+    EntryStep.REOPEN: "back in the list",
+    EntryVerb.ARRIVED: "entered the list",
+    EntryVerb.RECEIVED: "another object arrived",
+    EntryVerb.ASSESSED: "re-ranked after an assessment",
+    EntryVerb.CONCLUDED: "re-ranked after the conclusion",
+    EntryVerb.ORDERED: "re-ranked after an order",
+    EntryVerb.PATIENT_CHANGED: "patient corrected",
+    EntryVerb.RERANKED: "re-ranked",
+    EntryVerb.POLICY: "re-ranked under another policy",
+    EntryVerb.PINNED: "pinned ahead",
+    EntryVerb.LOWERED: "lowered",
+    EntryVerb.NOTED: "note written",
+    EntryVerb.AGED_OUT: "waited longer than the limit: moved ahead",
+    EntryVerb.DUE_WARNED: "due soon",
+    EntryVerb.DUE_BREACHED: "overdue",
+}
 #: Events that one transaction forgets.
 _AT_ONCE = 1000
 
@@ -154,5 +178,5 @@ def _item(number: int, event: EntryEvent, study: Study, model: str, moment: date
             "findings": [],
         },
         "policy": event.policy,
-        "reasons": [event.cause] if event.cause else [event.verb],
+        "reasons": [event.cause or WORDS.get(event.verb, event.verb)],
     }

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from triage.domain.entry import EntryState, EntryStep
+from triage.domain.entry import EntryState, EntryStep, EntryVerb
 from triage.domain.policy import Policy
 from triage.domain.priority import Urgency
 from triage.errors import TriageError
@@ -159,8 +159,8 @@ def _apply(session: Session, study: Study, order: Order, policy: Policy, now: da
         return
     if wanted and not order.cancelled and entry.state is EntryState.WITHDRAWN:
         entries.step(session, entry, EntryStep.RESTORE, now, actor=actor, cause=cause)
-    if not entries.rerank(session, study, policy, now, verb="ordered", cause=cause, actor=actor):
-        entries.record(session, entry, "ordered", now, actor=actor, cause=cause)
+    if not entries.rerank(session, study, policy, now, verb=EntryVerb.ORDERED, cause=cause, actor=actor):
+        entries.record(session, entry, EntryVerb.ORDERED, now, actor=actor, cause=cause)
 
 
 @dataclass(frozen=True)
@@ -198,10 +198,9 @@ def merge(session: Session, prior: Person, survivor: Person, now: datetime, acto
         if entry is None:
             continue
         entries.guarded_update(session, entry, entry.state, {})
-        entries.record(session, entry, "patient_changed", now, actor=actor, cause="patient record changed")
-        entries.rerank(
-            session, study, policy, now, verb="reranked", cause="patient record changed", actor=actor
-        )
+        cause = "patient record changed"
+        entries.record(session, entry, EntryVerb.PATIENT_CHANGED, now, actor=actor, cause=cause)
+        entries.rerank(session, study, policy, now, verb=EntryVerb.RERANKED, cause=cause, actor=actor)
     announce(session, "list")
     return tuple(study.study_uid for study in mine)
 

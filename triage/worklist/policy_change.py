@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from triage.domain.entry import EntryState
+from triage.domain.entry import EntryState, EntryVerb
 from triage.domain.policy import Policy
 from triage.domain.priority import Ranking, advance_micros, micros_of
 from triage.store import entries, policies
@@ -87,7 +87,9 @@ def switch(session: Session, policy: Policy, now: datetime, by: str) -> PolicyRo
         _weigh(session, unread, policy, now, moved, unranked)
     for study_id in unranked:
         study = session.get_one(Study, study_id)
-        entries.rerank(session, study, policy, now, verb="reranked", cause="upgrade", actor="scheduler")
+        entries.rerank(
+            session, study, policy, now, verb=EntryVerb.RERANKED, cause="upgrade", actor="scheduler"
+        )
     if moved:
         _write(session, moved)
         _record(session, [values["row"] for values in moved], policy, now, by)
@@ -176,7 +178,8 @@ def _write(session: Session, moved: Sequence[dict[str, Any]]) -> None:
 
 def _record(session: Session, study_ids: Sequence[int], policy: Policy, now: datetime, by: str) -> None:
     same = ("study_id", "state", "band", "effective_at", "arrived_at", "due_at", "claimed_by", "policy")
-    said = {"at": now, "verb": "policy", "actor": by, "cause": f"policy {policy.version}", "model": ""}
+    verb, cause = EntryVerb.POLICY.value, f"policy {policy.version}"
+    said = {"at": now, "verb": verb, "actor": by, "cause": cause, "model": ""}
     columns = [getattr(Entry, name) for name in same]
     kinds = {name: EntryEvent.__table__.c[name].type for name in said}
     values = [literal(value, kinds[name]) for name, value in said.items()]

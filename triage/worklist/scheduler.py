@@ -15,7 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import select, true
 from sqlalchemy.orm import Session
 
-from triage.domain.entry import EntryState
+from triage.domain.entry import EntryState, EntryVerb
 from triage.domain.policy import Policy
 from triage.errors import TriageError
 from triage.store import entries, installation, policies
@@ -119,8 +119,9 @@ def age_out(session: Session, policy: Policy, now: datetime) -> int:
     for entry, study in rows:
         entries.guarded_update(session, entry, entry.state, {"aged_out": True})
         cause = f"waited {policy.upper_limit_minutes:g} min"
-        if not entries.rerank(session, study, policy, now, verb="aged_out", cause=cause, actor="scheduler"):
-            entries.record(session, entry, "aged_out", now, actor="scheduler", cause=cause)
+        verb = EntryVerb.AGED_OUT
+        if not entries.rerank(session, study, policy, now, verb=verb, cause=cause, actor="scheduler"):
+            entries.record(session, entry, verb, now, actor="scheduler", cause=cause)
     return len(rows)
 
 
@@ -133,10 +134,10 @@ def watch_due(session: Session, policy: Policy, now: datetime) -> int:
         late = entry.due_at <= now
         if late:
             entries.guarded_update(session, entry, entry.state, {"due_breached": True, "due_warned": True})
-            entries.record(session, entry, "due_breached", now, actor="scheduler")
+            entries.record(session, entry, EntryVerb.DUE_BREACHED, now, actor="scheduler")
         elif not entry.due_warned:
             entries.guarded_update(session, entry, entry.state, {"due_warned": True})
-            entries.record(session, entry, "due_warned", now, actor="scheduler")
+            entries.record(session, entry, EntryVerb.DUE_WARNED, now, actor="scheduler")
         else:
             continue
         changed += 1
@@ -169,6 +170,8 @@ def correct(session: Session, policy: Policy, now: datetime) -> int:
         .limit(500)
     )
     return sum(
-        entries.rerank(session, study, policy, now, verb="reranked", cause="policy", actor="scheduler")
+        entries.rerank(
+            session, study, policy, now, verb=EntryVerb.RERANKED, cause="policy", actor="scheduler"
+        )
         for study in session.scalars(query).all()
     )

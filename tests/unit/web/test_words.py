@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from triage.domain.entry import EntryStep, EntryVerb
 from triage.web import words
+from triage.web.story import story
+from triage.worklist.history import WORDS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -78,3 +81,12 @@ def test_a_viewer_link_can_be_broken_out_of_by_no_value() -> None:
     link = words.viewer_link("https://v/?s={study_uid}&a={accession_number}&p={patient_id}", study)
     assert link == "https://v/?s=1.2.3&a=a%26b%3Dc%2F..%2F&p=x%20y%23"
     assert words.viewer_link("", study) == ""
+
+
+@pytest.mark.parametrize("verb", [*EntryStep, *EntryVerb])
+def test_the_story_has_words_for_whatever_happens_to_an_entry(verb: EntryStep | EntryVerb) -> None:
+    assert verb in WORDS
+    event = {"at": NOW, "verb": verb.value, "actor": "scheduler", "cause": ""}
+    (step,) = story({"events": [event]})
+    assert step["sentence"] == f"{WORDS[verb]} by scheduler"
+    assert "_" not in step["sentence"]
