@@ -72,6 +72,19 @@ def test_tls_stores_and_a_silent_handshake_holds_up_nobody(tmp_path):
             each.close()
 
 
+def test_a_look_whether_the_tls_port_is_open_is_no_refusal(tmp_path):
+    pair = certificate(tmp_path)
+    with receiving(tmp_path / "room", tls=TlsFiles(*pair), acse_timeout=5.0) as room:
+        server = room.listener._servers[0]
+        for _ in range(3):
+            socket.create_connection(room.address).close()
+        with socket.create_connection(room.address) as rubbish:
+            rubbish.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            wait_until(lambda: room.refusals.counts, 5)
+        wait_until(lambda: not server._shaking, 5)
+        assert dict(room.refusals.counts) == {("association", "tls"): 1}
+
+
 def test_mutual_tls_refuses_a_client_without_a_certificate_and_plain_tcp(tmp_path):
     pair = certificate(tmp_path)
     with receiving(tmp_path / "room", tls=TlsFiles(*pair, client_authorities=pair[0])) as room:

@@ -223,6 +223,17 @@ class FastAssociation(Association):
                 return
 
 
+def _wait(sock: socket.socket, event: int, end: float) -> None:
+    """Return when a socket is ready; closes it and raises TimeoutError at `end`."""
+    poller = select.poll()
+    poller.register(sock, event)
+    left = end - time.monotonic()
+    if left <= 0 or not poller.poll(left * 1000):
+        sock.close()
+        msg = "timed out"
+        raise TimeoutError(msg) from None
+
+
 class _Handler(RequestHandler):
     """Makes the association of one connection, without a copy of every context that we support."""
 
@@ -356,27 +367,30 @@ class FastServer(ThreadedAssociationServer):
         finally:
             with self._seats:
                 self._shaking -= 1
+        if wrapped is None:
+            request.close()
+            return
         wrapped.settimeout(self.ae.dimse_timeout)
         self.process_request_thread(wrapped, client_address)
 
-    def _handshake(self, request: socket.socket) -> ssl.SSLSocket:
-        """Return the secured connection; raises OSError when the deadline passes or the peer can't."""
+    def _handshake(self, request: socket.socket) -> ssl.SSLSocket | None:
+        """Return the secured connection; raises OSError when the deadline passes or the peer can't.
+
+        None is for a peer that left without a word: like `/readyz`, it only looked whether the port is open.
+        """
         assert self.ssl_context is not None
         end = time.monotonic() + (self.ae.acse_timeout or 30.0)
         request.setblocking(False)
+        _wait(request, select.POLLIN, end)
+        if not request.recv(1, socket.MSG_PEEK):
+            return None
         wrapped = self.ssl_context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
         while True:
             try:
                 wrapped.do_handshake()
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                poller = select.poll()
                 write = isinstance(want, ssl.SSLWantWriteError)
-                poller.register(wrapped, select.POLLOUT if write else select.POLLIN)
-                left = end - time.monotonic()
-                if left <= 0 or not poller.poll(left * 1000):
-                    wrapped.close()
-                    msg = "timed out"
-                    raise TimeoutError(msg) from None
+                _wait(wrapped, select.POLLOUT if write else select.POLLIN, end)
                 continue
             wrapped.setblocking(True)
             return wrapped
