@@ -127,6 +127,28 @@ def test_the_cookie_is_secure_over_https(room: Room) -> None:
     assert "secure" in answer.headers["set-cookie"].lower()
 
 
+def test_an_account_that_is_removed_is_out_at_once_and_its_old_session_stays_out(room: Room) -> None:
+    page = {"Accept": "text/html"}
+    assert login(room) == 303
+    assert room.client.get("/", headers=page).status_code == 200
+    with room.db.write() as session:
+        accounts.remove_account(session, "person-radiologist", room.clock())
+    assert room.client.get("/api/v1/worklist").status_code == 401
+    assert login(room) == 401
+    with room.db.write() as session:
+        accounts.create_account(session, "person-radiologist", PASSWORD, Role.VIEWER, room.clock())
+    assert room.client.get("/api/v1/worklist").status_code == 401
+    assert login(room) == 303
+
+
+def test_a_token_that_is_revoked_lets_nobody_in(room: Room) -> None:
+    assert room.client.get("/api/v1/worklist", headers=room.bearer(Role.VIEWER)).status_code == 200
+    with room.db.write() as session:
+        assert accounts.revoke_tokens(session, "program-viewer", room.clock()) == 1
+    assert room.client.get("/api/v1/worklist", headers=room.bearer(Role.VIEWER)).status_code == 401
+    assert room.client.get("/api/v1/worklist", headers=room.bearer(Role.RADIOLOGIST)).status_code == 200
+
+
 @pytest.mark.parametrize(
     "there", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:1", "/login"]
 )

@@ -89,6 +89,29 @@ def test_people_and_programs_are_let_in_by_command(tmp_path: Path, monkeypatch: 
     assert who.role is Role.VIEWER
     twice = runner.invoke(command_line, ann, input="a long password\n")
     assert isinstance(twice.exception, accounts.AccountError)
+    listed = [
+        json.loads(runner.invoke(command_line, [kind, "list", "--json"]).output)["items"]
+        for kind in ("user", "token")
+    ]
+    assert [(row["name"], row["role"]) for rows in listed for row in rows] == [
+        ("ann", "radiologist"),
+        ("ris", "viewer"),
+    ]
+    assert secret not in str(listed)
     short = runner.invoke(command_line, ["user", "add", "bob", "--role", "viewer"], input="short\n")
     assert isinstance(short.exception, accounts.AccountError)
+    for taken_back in (["user", "remove", "ann"], ["token", "revoke", "ris"]):
+        assert runner.invoke(command_line, taken_back).exit_code == 0
+        again = runner.invoke(command_line, taken_back)
+        assert isinstance(again.exception, accounts.AccountError)
+        assert "list` shows" in str(again.exception)
+    with db.read() as session:
+        assert accounts.by_name(session, "ann") is None
+        assert accounts.principal(session, "token", secret, datetime.now(UTC)) is None
+    back = runner.invoke(command_line, ["user", "add", "ann", "--role", "viewer"], input="another password\n")
+    assert back.exit_code == 0, back.output
+    with db.read() as session:
+        ann_again = accounts.by_name(session, "ann")
+        assert accounts.password_fits(ann_again, "another password")
+        assert not accounts.password_fits(ann_again, "a long password")
     db.close()

@@ -37,7 +37,7 @@ class Role(StrEnum):
 
 
 class AccountError(TriageError):
-    """An account or token that can't be made as asked."""
+    """An account or token that can't be made or taken back as asked."""
 
     code = "account"
     exit_code = 2
@@ -65,7 +65,7 @@ def _check_name(name: str) -> None:
 
 
 def create_account(session: Session, name: str, password: str, role: Role, now: datetime) -> Account:
-    """Make an account that can log in with a password (argon2id).
+    """Make an account that can log in with a password (argon2id); one that was removed comes back by it.
 
     Raises:
         AccountError: the name is taken or malformed, or the password is too short or too long.
@@ -75,15 +75,63 @@ def create_account(session: Session, name: str, password: str, role: Role, now: 
         most = PASSWORD_LENGTH.stop - 1
         msg = f"A password has {PASSWORD_LENGTH.start} to {most} characters; choose another."
         raise AccountError(msg)
-    if session.scalars(select(Account).where(Account.name == name)).first() is not None:
-        msg = f"The account '{name}' exists already; choose another name."
+    account = session.scalars(select(Account).where(Account.name == name)).first()
+    if account is not None and not account.disabled:
+        msg = f"The account '{name}' exists already; choose another name, or remove it first."
         raise AccountError(msg)
-    account = Account(
-        name=name, password_hash=PasswordHasher().hash(password), role=role.value, created_at=now
-    )
+    account = account or Account(name=name)
+    account.password_hash, account.role = PasswordHasher().hash(password), role.value
+    account.disabled, account.created_at = False, now
     session.add(account)
     session.flush()
     return account
+
+
+def remove_account(session: Session, name: str, now: datetime) -> None:
+    """Let an account log in no more, and end its sessions at once; what it did stays under its name.
+
+    Raises:
+        AccountError: there is no such account.
+    """
+    account = by_name(session, name)
+    if account is None:
+        msg = f"There is no account '{name}'; `triage user list` shows those that there are."
+        raise AccountError(msg)
+    account.disabled = True
+    _end(session, ("session", "login"), name, now)
+
+
+def revoke_tokens(session: Session, name: str, now: datetime) -> int:
+    """End all tokens of a name at once; return how many there were.
+
+    Raises:
+        AccountError: there is none.
+    """
+    ended = _end(session, ("token",), name, now)
+    if not ended:
+        msg = f"There is no token of '{name}'; `triage token list` shows those that there are."
+        raise AccountError(msg)
+    return ended
+
+
+def _end(session: Session, kinds: tuple[str, ...], name: str, now: datetime) -> int:
+    ended = session.execute(
+        update(Credential)
+        .where(Credential.kind.in_(kinds), Credential.name == name, Credential.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    return int(ended.rowcount)  # type: ignore[attr-defined]
+
+
+def everybody(session: Session) -> list[Account]:
+    """Return the accounts that may log in, by name."""
+    return list(session.scalars(select(Account).where(~Account.disabled).order_by(Account.name)))
+
+
+def tokens(session: Session) -> list[Credential]:
+    """Return the tokens that let somebody in, by name; their secrets are not kept."""
+    asked = select(Credential).where(Credential.kind == "token", Credential.revoked_at.is_(None))
+    return list(session.scalars(asked.order_by(Credential.name, Credential.id)))
 
 
 @cache
