@@ -62,6 +62,8 @@ class Judged:
     assessment: FilmAssessment
     film: Film | None = None
     prepared: Prepared | None = None
+    #: Class probabilities [6], also of a film that the gate stopped.
+    classes: Floats | None = None
     #: What the header had wrong, and where film and header disagree.
     quirks: tuple[str, ...] = ()
 
@@ -115,7 +117,7 @@ class Classifier:
         classes, gate = self._infer(prepared)
         if looks_inverted(reduced) and self._gates([-prepared])[0] >= _CONFIDENT:
             answer = self._not_evaluated(uid, NotEvaluated.BAD_GEOMETRY, _INVERTED, gate, started)
-            return Judged(answer, film, prepared)
+            return Judged(answer, film, prepared, classes)
         if gate < self.model.gate and said.frontal is not False and said.chest is not False:
             quarters = self._turn(prepared)
             if quarters:
@@ -126,8 +128,8 @@ class Classifier:
         quirks = (*film.quirks, *filter(None, [verdict.disagreement]))
         if verdict.reason is not None:
             answer = self._not_evaluated(uid, verdict.reason, verdict.sentence, gate, started)
-            return Judged(answer, film, prepared, quirks)
-        return Judged(self._evaluated(uid, classes, gate, started), film, prepared, quirks)
+            return Judged(answer, film, prepared, classes, quirks)
+        return Judged(self._evaluated(uid, classes, gate, started), film, prepared, classes, quirks)
 
     def _infer(self, prepared: Prepared) -> tuple[Floats, float]:
         logits = self.engine.infer(prepared[None])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -48,17 +48,21 @@ def serve(model: Model, engine: Infers, films: Films, step: Callable[[int], None
         DataError: a file can't be read.
     """
     classifier = Classifier(model, cast("Engine", engine))
-    found = []
-    for row in films.rows:
-        found.append(_judge(classifier, films.root / row.file))
-        step(1)
-    reasons = Counter(one.assessment.reason.value for one in found if one.assessment.reason is not None)
     classes = np.full((len(films), len(CLASSES)), np.nan)
-    known = np.array([one.prepared is not None for one in found], np.bool_)
-    for place in np.flatnonzero(known):
-        classes[place] = _classes(model, engine, found[place])
-    gate = np.array([_gate(model, one) for one in found])
-    return Served(Answers(films, classes, gate), known, _pictures(found), dict(reasons))
+    gate, known = np.zeros(len(films)), np.zeros(len(films), np.bool_)
+    pictures = np.zeros((len(films), KEPT, KEPT), np.uint8)
+    reasons: Counter[str] = Counter()
+    for place, row in enumerate(films.rows):
+        # of a film only what is small is kept: there may be thousands of them
+        one = _judge(classifier, films.root / row.file)
+        if one.film is not None and one.classes is not None:
+            classes[place], known[place] = one.classes, True
+            pictures[place] = as_kept(one.film)
+        if one.assessment.reason is not None:
+            reasons[one.assessment.reason.value] += 1
+        gate[place] = _gate(model, one)
+        step(1)
+    return Served(Answers(films, classes, gate), known, pictures, dict(reasons))
 
 
 def _judge(classifier: Classifier, path: Path) -> Judged:
@@ -78,18 +82,3 @@ def _gate(model: Model, one: Judged) -> float:
     if one.assessment.outcome is Outcome.NOT_EVALUATED:
         return min(said, float(np.nextafter(model.gate, -1)))
     return max(said, model.gate)
-
-
-def _classes(model: Model, engine: Infers, one: Judged) -> npt.NDArray[np.float64]:
-    """Return the class probabilities, also of a film that the gate stopped."""
-    assert one.prepared is not None
-    return model.scale.classes(engine.infer(one.prepared[None]))[0]
-
-
-def _pictures(found: Sequence[Judged]) -> npt.NDArray[np.uint8]:
-    """Return the films as uint8 [N, 224, 224], black where there are no pixels."""
-    pictures = np.zeros((len(found), KEPT, KEPT), np.uint8)
-    for place, one in enumerate(found):
-        if one.film is not None:
-            pictures[place] = as_kept(one.film)
-    return pictures

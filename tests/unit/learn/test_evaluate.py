@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,15 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models import write_model
+from tests.models import described, write_model
 from triage.assess import engine
 from triage.assess.engine import open_engine
+from triage.assess.film import Film
 from triage.assess.network import build
 from triage.assess.prepare import prepare
-from triage.assess.registry import Model, load, versions
+from triage.assess.registry import Model, Thresholds, load, versions
 from triage.assess.scale import Scale
 from triage.domain.finding import Finding
 from triage.errors import ConfigurationError, DataError, ModelRefused
+from triage.learn import served
 from triage.learn import verify as verifying
 from triage.learn.answers import Answers, answers_of
 from triage.learn.calibrate import _best_for_f1, calibrate, temperature_of, threshold_for, threshold_of_f1
@@ -290,3 +293,28 @@ def test_overconfident_answers_are_cooled(make_set):
     said = np.where(rng.random(len(films)) < 0.6, np.minimum(films.codes, 5), rng.integers(0, 6, len(films)))
     logits[np.arange(len(films)), said] = 12
     assert temperature_of(films, logits) > 2
+
+
+def test_of_films_that_go_through_the_service_only_what_is_small_is_kept(make_set, tmp_path, monkeypatch):
+    films = read_films(make_set())
+    model = described(32, Thresholds(0.5, 0.9), tmp_path)
+
+    class Frontal:
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            return np.full((len(batch), 7), 9, np.float32)
+
+    alive: list[weakref.ref[Film]] = []
+
+    def judge(classifier, path, plain=served._judge):
+        one = plain(classifier, path)
+        alive.append(weakref.ref(one.film))
+        return one
+
+    monkeypatch.setattr(served, "_judge", judge)
+    most = []
+    answered = served.serve(
+        model, Frontal(), films, lambda _: most.append(sum(ref() is not None for ref in alive))
+    )
+    assert max(most) == 1
+    assert answered.known.all()
+    assert np.allclose(answered.answers.classes.sum(axis=1), 1)
