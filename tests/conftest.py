@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,6 +56,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int | str, str, str]]:
+    """Run `triage ARGUMENTS` in this process; gives the exit code, standard output and standard error."""
+    from triage.cli.main import main  # most tests need no command
+
+    def run(*arguments: object) -> tuple[int | str, str, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", ["triage", *map(str, arguments)])
+            try:
+                code = main()
+            except SystemExit as ended:
+                code = ended.code
+        said = capsys.readouterr()
+        return code or 0, said.out, said.err
+
+    return run
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from tests.reading_room import fill, uid_of
 from triage.assess.classifier import Classifier
 from triage.assess.engine import open_engine
 from triage.assess.registry import find, models_dir
-from triage.cli.main import main
 from triage.domain.finding import Outcome
 from triage.learn.evaluate import evaluate
 from triage.store import migrations
@@ -35,17 +34,6 @@ _LABELS = {
     "derived/gate/real_dental_pano_cr_m1_modality_lut.dcm": "not_frontal",
     "derived/gate/thumbnail_32.dcm": "not_frontal",
 }
-
-
-def _said(*arguments: object, capsys) -> tuple[object, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["triage", *map(str, arguments)])
-        try:
-            code: object = main()
-        except SystemExit as ended:
-            code = ended.code
-    found = capsys.readouterr()
-    return code or 0, found.out, found.err
 
 
 def test_real_films_get_the_services_own_answers(shared: Path, tmp_path: Path) -> None:
@@ -78,7 +66,7 @@ def test_real_films_get_the_services_own_answers(shared: Path, tmp_path: Path) -
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_readers_confirmed_is_judged_from_the_spool(sample_films, tmp_path: Path, capsys) -> None:
+def test_what_readers_confirmed_is_judged_from_the_spool(sample_films, tmp_path: Path, command) -> None:
     config = tmp_path / "triage.toml"
     config.write_text(f'[site]\ndata_dir = "{tmp_path}"\n')
     db = Database(f"sqlite:///{tmp_path / 'triage.db'}")
@@ -93,7 +81,7 @@ def test_what_readers_confirmed_is_judged_from_the_spool(sample_films, tmp_path:
             finding = "other" if film.diseased else "normal"
             actions.feedback(session, uid_of(number), "ada", now, finding=finding, agrees=True)
     db.close()
-    code, out, _ = _said("feedback", "export", "--config", config, "--json", capsys=capsys)
+    code, out, _ = command("feedback", "export", "--config", config, "--json")
     assert code == 0
     assert json.loads(out)["films"] == 7
     write_model(tmp_path / "models")
@@ -108,7 +96,7 @@ def test_what_readers_confirmed_is_judged_from_the_spool(sample_films, tmp_path:
         "--pictures",
         tmp_path / "pictures",
     ]
-    code, out, err = _said("evaluate", *arguments, capsys=capsys)
+    code, out, err = command("evaluate", *arguments)
     assert code == 0, err
     assert {path.name for path in (tmp_path / "pictures").iterdir()} >= {"roc.png", "worst.png"}
     document = json.loads(out)
@@ -122,10 +110,10 @@ def test_what_readers_confirmed_is_judged_from_the_spool(sample_films, tmp_path:
     assert document["any_disease"]["threshold"] == 0.6
 
 
-def test_a_film_that_is_missing_is_named(tmp_path: Path, capsys) -> None:
+def test_a_film_that_is_missing_is_named(tmp_path: Path, command) -> None:
     (tmp_path / "labels.csv").write_text("file,label,split\nnone.dcm,normal,test\n")
     write_model(tmp_path / "models")
-    code, out, err = _said(
+    code, out, err = command(
         "evaluate",
         "--data",
         tmp_path,
@@ -133,7 +121,6 @@ def test_a_film_that_is_missing_is_named(tmp_path: Path, capsys) -> None:
         tmp_path / "models",
         "--engine",
         "torch",
-        capsys=capsys,
     )
     assert code == 1
     assert out == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from tests.peers import free_port
 from tests.receiving import EXPLICIT_LE
 from tests.unit.receive.objects import CR, film
 from triage.app import Role, Service
-from triage.cli.main import main
 from triage.domain.policy import Policy
 from triage.receive.parse import Claim
 from triage.receive.spool import file_meta
@@ -44,18 +44,9 @@ def site(config):
 
 
 @pytest.fixture
-def run(config, capsys, monkeypatch):
-    def _run(*arguments):
-        monkeypatch.setenv("TRIAGE_CONFIG", str(config))
-        monkeypatch.setattr("sys.argv", ["triage", "import", *map(str, arguments)])
-        try:
-            code = main()
-        except SystemExit as ended:
-            code = ended.code
-        said = capsys.readouterr()
-        return code or 0, said.out, said.err
-
-    return _run
+def run(config, command, monkeypatch):
+    monkeypatch.setenv("TRIAGE_CONFIG", str(config))
+    return partial(command, "import")
 
 
 def a_film(path: Path, number: int) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.reading_room import fill, uid_of
-from triage.cli.main import main
 from triage.learn.data import read_films
 from triage.store import migrations
 from triage.store.database import Database
@@ -17,7 +16,7 @@ from triage.worklist import actions
 
 
 @pytest.fixture
-def run(tmp_path, capsys):
+def run(tmp_path, command, monkeypatch):
     config = tmp_path / "triage.toml"
     config.write_text(f'[site]\ndata_dir = "{tmp_path}"\n')
     db = Database(f"sqlite:///{tmp_path / 'triage.db'}")
@@ -25,19 +24,9 @@ def run(tmp_path, capsys):
     fill(db, datetime.now(UTC), 6)
     db.close()
 
-    def _run(*arguments):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRIAGE_CONFIG", str(config))
-            patch.setenv("COLUMNS", "200")
-            patch.setattr("sys.argv", ["triage", *map(str, arguments)])
-            try:
-                code = main()
-            except SystemExit as ended:
-                code = ended.code
-        said = capsys.readouterr()
-        return code or 0, said.out, said.err
-
-    return _run
+    monkeypatch.setenv("TRIAGE_CONFIG", str(config))
+    monkeypatch.setenv("COLUMNS", "200")
+    return command
 
 
 def write(path: Path, text: str) -> Path:

@@ -11,7 +11,6 @@ import pytest
 
 from tests.models import described
 from triage.assess.registry import Model, Thresholds
-from triage.cli import main as cli
 from triage.domain.finding import CLASSES
 from triage.errors import DataError
 from triage.learn.candidate import candidate
@@ -106,18 +105,13 @@ def test_a_class_is_learnt_from_no_more_films_than_the_recipe_allows(make_set):
     assert np.array_equal(few, again)
 
 
-def test_a_run_is_judged_on_the_source_that_it_never_saw(
-    make_set, make_recipe, tmp_path, capsys, monkeypatch
-):
+def test_a_run_is_judged_on_the_source_that_it_never_saw(make_set, make_recipe, tmp_path, command):
     data, runs, cache = make_set(each=8), tmp_path / "runs", tmp_path / "cache"
     folder = train(make_recipe(stages=_SHORT), data, runs, device="cpu", cache=cache, leave_out=["south"])
     assert folder.name.startswith("tiny-without-south-")
-    arguments = ["triage", "evaluate", "--data", str(data), "--cache", str(cache), "--run", str(folder)]
-    monkeypatch.setattr("sys.argv", [*arguments, "--no-border", "--audit"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    printed = capsys.readouterr().out
+    arguments = ["evaluate", "--data", data, "--cache", cache, "--run", folder, "--no-border"]
+    code, printed, error = command(*arguments, "--audit")
+    assert not code, error
     assert "SOURCES THAT WERE NEVER SEEN" in printed
     assert "source read from the features of normal films" in printed
     document = json.loads((folder / "figures-test.json").read_text())
@@ -131,22 +125,16 @@ def test_a_run_is_judged_on_the_source_that_it_never_saw(
     kept = (folder / "figures-test.json").read_bytes()
     fewer = tmp_path / "fewer.csv"
     fewer.write_text("".join((data / "index.csv").read_text().splitlines(keepends=True)[:-1]))
-    monkeypatch.setattr("sys.argv", [*arguments, "--no-border", "--json", "--labels", str(fewer)])
-    with pytest.raises(SystemExit):
-        cli.main()
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)["gate"]["n"] == document["gate"]["n"] - 1
-    assert f"not the films of {folder.name}: the figures are not kept" in printed.err
+    _, printed, error = command(*arguments, "--json", "--labels", fewer)
+    assert json.loads(printed)["gate"]["n"] == document["gate"]["n"] - 1
+    assert f"not the films of {folder.name}: the figures are not kept" in error
     assert (folder / "figures-test.json").read_bytes() == kept
 
 
-def test_a_run_is_not_judged_by_an_engine_that_would_not_count(tmp_path, capsys, monkeypatch):
-    arguments = ["evaluate", "--data", str(tmp_path), "--run", str(tmp_path), "--engine", "openvino"]
-    monkeypatch.setattr("sys.argv", ["triage", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert "A run is judged by torch" in capsys.readouterr().err
+def test_a_run_is_not_judged_by_an_engine_that_would_not_count(tmp_path, command):
+    code, _, error = command("evaluate", "--data", tmp_path, "--run", tmp_path, "--engine", "openvino")
+    assert code == 2
+    assert "A run is judged by torch" in error
 
 
 def test_an_unfinished_run_is_not_judged(make_set, tmp_path):

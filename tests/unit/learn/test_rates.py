@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from triage.cli import main as cli
 from triage.errors import ConfigurationError, DataError, NotWritten
 from triage.learn import rates
 from triage.learn.cache import pictures
@@ -74,10 +73,8 @@ def test_two_trials_of_a_recipe_are_one(make_set, make_recipe, tmp_path, monkeyp
         try_rates(recipe, data, tmp_path, tmp_path / "rates.png", device="tpu")
 
 
-def test_a_trial_has_nothing_to_go_on_with(make_recipe, tmp_path, capsys, monkeypatch):
-    arguments = ["train", str(make_recipe()), "--data", str(tmp_path), "--resume", "--find-rate", "rates.png"]
-    monkeypatch.setattr("sys.argv", ["triage", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert "leave --resume out" in capsys.readouterr().err
+def test_a_trial_has_nothing_to_go_on_with(make_recipe, tmp_path, command):
+    given = ["--data", tmp_path, "--resume", "--find-rate", "rates.png"]
+    code, _, error = command("train", make_recipe(), *given)
+    assert code == 2
+    assert "leave --resume out" in error

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from triage.cli import main as cli
 from triage.errors import DataError
 from triage.learn.cache import pictures
 from triage.learn.data import read_films
@@ -116,24 +115,16 @@ def test_metrics_that_can_not_be_read_are_named(run):
         trial_table(run.folder.parent)
 
 
-def _say(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["triage", "runs", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
-
-
-def test_a_script_gets_the_same_as_json(run, tmp_path, monkeypatch, capsys):
+def test_a_script_gets_the_same_as_json(run, tmp_path, command):
     root = str(run.folder.parent)
-    code, out, _ = _say(monkeypatch, capsys, "--runs", root, "--json")
+    code, out, _ = command("runs", "--runs", root, "--json")
     first, second = json.loads(out)
     assert code == 0
     assert (first["any_disease"], first["changes"], first["minutes"]) == (0.9, False, 2.5)
     assert (second["stage"], second["learns"], second["precision"]) == (2, 2, None)
     assert [first, second] == lines(run.folder.parent)
-    assert json.loads(_say(monkeypatch, capsys, "--runs", str(tmp_path / "none"), "--json")[1]) == []
-    code, out, error = _say(monkeypatch, capsys, "--runs", root, "--json", "--table")
+    assert json.loads(command("runs", "--runs", str(tmp_path / "none"), "--json")[1]) == []
+    code, out, error = command("runs", "--runs", root, "--json", "--table")
     assert (code, out) == (2, "")
     assert "leave --table out" in error
 
