@@ -235,14 +235,14 @@ class Listener:
         request = assoc.requestor.primitive
         calling, called = clean(request.calling_ae_title, 16), clean(request.called_ae_title, 16)
         sender = Sender(calling, assoc.requestor.address, association=next(self._numbers))
-        asked = {context.abstract_syntax for context in request.presentation_context_definition_list}
+        asked = request.presentation_context_definition_list
         with self._lock:
             decided = self._admission.decide(
                 calling=calling,
                 called=called,
                 host=sender.host,
                 tls=isinstance(assoc.dul.socket.socket, ssl.SSLSocket),
-                only_echo=asked == {contexts.VERIFICATION},
+                only_echo=bool(asked) and all(one.abstract_syntax == contexts.VERIFICATION for one in asked),
                 others=len(self._open),
                 room=self._intake.spool.has_room(),
             )
@@ -255,7 +255,7 @@ class Listener:
             return
         if self._completion is not None:
             self._completion.opened(sender)
-        self._offer(assoc, request.presentation_context_definition_list, sender)
+        self._offer(assoc, asked, sender)
 
     def _offer(self, assoc: Any, requested: list[Any], sender: Sender) -> None:
         """Offer exactly the classes that were asked for, as far as we keep them."""
