@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from triage.assess.engine import open_engine
-from triage.assess.registry import Model, load
+from triage.assess.registry import DESCRIPTION, Model, load
 from triage.domain.finding import Finding
-from triage.learn.data import Films, read_films
+from triage.learn.data import Films, Mask, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.package import packaging
 from triage.learn.runs import Run
@@ -79,18 +79,31 @@ def package_with_card(
 
 
 def learnt_from(weights: Sequence[Path], films: Films) -> Films:
-    """Return the films of `train` that runs drew from, as their settings tell; all where none lie beside."""
+    """Return the films of `train` that runs, and what they began with or were taught by, have drawn from.
+
+    All of them where no run's settings lie beside the weights.
+    """
     drawn = np.zeros(len(films), dtype=bool)
     for path in weights:
-        run = Run(path.parent)
-        recipe = run.settings()
-        if recipe is None or run.summary().get("data_sha256") != films.digest:
-            drawn |= films.splits == "train"
-            continue
-        here = films.without(recipe.leave_out)
-        for stage in recipe.stages:
-            drawn |= chances(here, stage.classes or recipe.classes) > 0
+        drawn |= _drawn(path, films, unknown=True)
     return films.take(drawn)
+
+
+def _drawn(weights: Path, films: Films, *, unknown: bool) -> Mask:
+    """Return which films weights have learnt from; all of `train`, or none, where nothing says so."""
+    run = Run(weights.parent)
+    recipe, told = run.settings(), run.summary()
+    if recipe is None or told.get("data_sha256") != films.digest:
+        described = weights.parent / DESCRIPTION
+        same = described.is_file() and load(weights.parent).data_sha256 == films.digest
+        return (films.splits == "train") & (unknown or same)
+    drawn = np.zeros(len(films), dtype=bool)
+    here = films.without(recipe.leave_out)
+    for stage in recipe.stages:
+        drawn |= chances(here, stage.classes or recipe.classes) > 0
+    for other in filter(None, [told.get("start_from"), *told.get("teachers", [])]):
+        drawn |= _drawn(Path(other["weights"]), films, unknown=False)
+    return drawn
 
 
 def card(model: Model, document: Mapping[str, Any], films: Films, drawn: Films) -> str:

@@ -88,6 +88,11 @@ def test_the_films_of_a_card_are_those_that_the_run_drew_from(make_set, make_rec
     told = learnt_from([folder / "weights.safetensors"], films)
     counts = Counter((row.source, row.label) for row in told.rows)
     assert counts == {("north", "normal"): 4, ("north", "covid19"): 2}
+    others = "[stages.classes]\nnormal = { share = 0.5 }\ntuberculosis = { share = 0.5 }\n"
+    begun = make_recipe(name="later", stages=_SHORT + others, start_from=f'"{folder}"')
+    later = train(begun, data, tmp_path / "runs", device="cpu", cache=cache)
+    both = Counter(row.label for row in learnt_from([later / "weights.safetensors"], films).rows)
+    assert both == {"normal": 6, "covid19": 2, "tuberculosis": 6}
     elsewhere = learnt_from([tmp_path / "weights.safetensors"], films)
     assert len(elsewhere) == (films.splits == "train").sum()
 
