@@ -90,7 +90,10 @@ def learnt_from(weights: Sequence[Path], films: Films) -> Films:
 
 
 def _drawn(weights: Path, films: Films, *, unknown: bool) -> Mask:
-    """Return which films weights have learnt from; all of `train`, or none, where nothing says so."""
+    """Return which films weights have learnt from: a run says which, a model's folder only of which set.
+
+    Where neither of them says it, all of `train` if `unknown`, else none.
+    """
     run = Run(weights.parent)
     recipe, told = run.settings(), run.summary()
     if recipe is None or told.get("data_sha256") != films.digest:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from tests.models import described
+from tests.models import described, write_model
 from triage.assess.registry import Model, Thresholds
 from triage.domain.finding import CLASSES
 from triage.errors import DataError
@@ -19,6 +20,7 @@ from triage.learn.data import LEFT_OUT, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.originals import ORIGINALS, comparison
 from triage.learn.recipe import Class, read_recipe, without
+from triage.learn.runs import Run
 from triage.learn.sampling import asked, chances
 from triage.learn.train import train
 
@@ -95,6 +97,22 @@ def test_the_films_of_a_card_are_those_that_the_run_drew_from(make_set, make_rec
     assert both == {"normal": 6, "covid19": 2, "tuberculosis": 6}
     elsewhere = learnt_from([tmp_path / "weights.safetensors"], films)
     assert len(elsewhere) == (films.splits == "train").sum()
+
+
+def test_the_films_of_a_card_are_also_those_of_the_model_that_a_run_began_with(
+    make_set, make_recipe, tmp_path
+):
+    films, model, run = read_films(make_set()), write_model(tmp_path / "models"), Run(tmp_path / "run")
+    run.folder.mkdir()
+    few = _SHORT + "[stages.classes]\nnormal = { share = 1.0, sources = ['north'] }\n"
+    run.begin(read_recipe(make_recipe(stages=few)), films.digest, datetime.now(UTC))
+    run.note(start_from={"weights": str(model / "weights.safetensors")}, teachers=[])
+    assert {(row.source, row.label) for row in learnt_from([run.weights], films).rows} == {
+        ("north", "normal")
+    }
+    said = model / "model.toml"
+    said.write_text(f'data_sha256 = "{films.digest}"\n{said.read_text()}')
+    assert len(learnt_from([run.weights], films)) == (films.splits == "train").sum()
 
 
 def test_a_class_is_learnt_from_no_more_films_than_the_recipe_allows(make_set):
