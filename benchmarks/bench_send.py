@@ -67,7 +67,7 @@ def _ours(port: int, paths: list[Path]) -> list[float]:
     sender = Sender(DicomDestination("bench", "BENCH", "127.0.0.1", port, "TRIAGE"))
     items = [StoredObject.read(path) for path in paths]
     times = [_timed(lambda item=item: _check(sender.send(item))) for item in items]
-    sender.close()
+    sender.release()
     return times[1:]
 
 

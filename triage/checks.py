@@ -158,7 +158,7 @@ def echo(peer: DicomDestination) -> str:
         msg = f"{error} Check its address, its AE title and whether it knows {peer.calling_ae}."
         raise TriageError(msg) from None
     finally:
-        sender.close()
+        sender.release()
     if status != 0:
         msg = f"{peer} answers C-ECHO with status 0x{status:04X}: look into its log."
         raise TriageError(msg)

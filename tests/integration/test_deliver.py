@@ -280,6 +280,15 @@ def test_a_frozen_peer_does_not_hold_up_the_end_of_the_service(tmp_path: Path, f
     assert not _sending(site), "the next start goes on with it"
 
 
+def test_a_send_that_begins_after_the_end_asks_no_peer(tmp_path: Path, frozen: int) -> None:
+    site = Site(tmp_path, wall_clock)
+    study = report(site, "frozen")
+    sender = Sender(DicomDestination("frozen", "PEER", "127.0.0.1", frozen, "TRIAGE"))
+    sender.close(time.monotonic())
+    with pytest.raises(PeerUnreachable, match="the service was stopped"):
+        sender.send(StoredObject.read(tmp_path / "results" / site.results(study)[0].path))
+
+
 def _sending(site: Site) -> bool:
     with site.db.read() as session:
         return any(session.scalars(select(Job.leased_until)))
@@ -323,7 +332,7 @@ def test_an_object_that_was_sent_before_a_crash_is_not_doubled(site: Site, ortha
     sender = Sender(peer)
     # What a process did that died before it could commit:
     assert sender.send(StoredObject.read(site.folder / "results" / row.path)) == 0
-    sender.close()
+    sender.release()
     box = site.outbox(pacs=orthanc.dicom_port)
     site.run(Stage.DELIVER, box.deliver_result)
     box.close()

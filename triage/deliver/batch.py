@@ -82,7 +82,7 @@ def send_files(sender: Sender, files: Sequence[Path], done: Callable[[Sent], Non
     ]
     for one in left:
         done(one)
-    sender.close()
+    sender.release()
     return Summary((*said, *left), gone)
 
 

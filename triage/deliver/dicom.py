@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -124,7 +124,7 @@ class Sender:
         self._planned: list[Context] = []
         self._turn = threading.Condition()
         self._used_at = 0.0
-        self._is_cut = False
+        self._is_closed = False
 
     def plan(self, objects: Iterable[StoredObject]) -> None:
         """Propose what all of these need with the next association, instead of opening one for each class."""
@@ -161,28 +161,34 @@ class Sender:
 
         return self._use(contexts, ask, self._patience)
 
-    def close(self, deadline: float | None = None) -> None:
-        """Release the association; a send that is going on, or a peer that does not answer, is cut off then.
+    def release(self) -> None:
+        """End the association after the send that is going on; the next send opens another."""
+        with self._turn:
+            self._end(time.monotonic() + RELEASE_SECONDS)
 
-        `deadline` is of `time.monotonic`; without it a release has its usual time, and a send all of its own.
+    def close(self, deadline: float) -> None:
+        """Send nothing more; a send that is going on, or a peer that is silent, is cut off at `deadline`.
+
+        `deadline` is of `time.monotonic`. A send that begins later raises `PeerUnreachable`.
         """
-        if not self._turn.acquire(timeout=-1 if deadline is None else max(deadline - time.monotonic(), 0)):
-            self._cut()
+        if not self._turn.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            self._is_closed = True
+            association = self._association
+            if association is not None:
+                association.cut()
             return
         try:
-            if self._association is not None:
-                self._association.release(deadline or time.monotonic() + RELEASE_SECONDS)
-                self._association = None
-            self._turn.notify_all()
+            self._is_closed = True
+            self._end(deadline)
         finally:
             self._turn.release()
 
-    def _cut(self) -> None:
-        """End the send of another thread, and let none begin any more."""
-        self._is_cut = True
-        association = self._association
-        if association is not None:
-            association.cut()
+    def _end(self, deadline: float) -> None:
+        """Release what is open, in the caller's turn."""
+        if self._association is not None:
+            self._association.release(deadline)
+            self._association = None
+        self._turn.notify_all()
 
     def _use(self, contexts: list[Context], work: Callable[[Association, float], int], seconds: float) -> int:
         with self._turn:
@@ -207,19 +213,24 @@ class Sender:
                 return kept, False
             kept.release(time.monotonic() + RELEASE_SECONDS)
         self._association = None
+        if self._is_closed:
+            self._refuse_closed()
         self._proposed = list(dict.fromkeys([*wanted, *self._planned, *self._proposed]))[:MAX_CONTEXTS]
         peer = self.peer
         association = connect((peer.host, peer.port), peer.ae_title, CONNECT_SECONDS, peer.source)
         # Known before a word is said on it, so that whoever stops us can cut it.
         self._association = association
-        if self._is_cut:
+        if self._is_closed:
             association.close()
-            msg = f"{self.peer} is sent nothing more: the service was stopped."
-            raise PeerUnreachable(msg)
+            self._refuse_closed()
         association.negotiate((self.peer.calling_ae, self.peer.ae_title), self._proposed, deadline)
         name = f"idle-{self.peer.ae_title}"
         threading.Thread(target=self._release_when_idle, args=(association,), name=name, daemon=True).start()
         return association, True
+
+    def _refuse_closed(self) -> NoReturn:
+        msg = f"{self.peer} is sent nothing more: the service was stopped."
+        raise PeerUnreachable(msg)
 
     def _release_when_idle(self, association: Association) -> None:
         """Wait until the association was not used for a while, then release it; one thread for each."""
