@@ -116,13 +116,22 @@ class RawPeer:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.contexts = list(dict.fromkeys(contexts))
         self.message = 0
-        self.sock.sendall(associate_request(calling, called, self.contexts, max_pdu))
+        try:
+            self.peer_max, self.accepted = self._ask(
+                associate_request(calling, called, self.contexts, max_pdu)
+            )
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def _ask(self, request: bytes) -> tuple[int, set[int]]:
+        self.sock.sendall(request)
         kind, body = self.read_pdu()
         if kind == 3:
             raise Rejected(tuple(body[1:4]))
         if kind != 2:
             raise Aborted(kind)
-        self.peer_max, self.accepted = self._accepted(body)
+        return self._accepted(body)
 
     def _accepted(self, body: bytes) -> tuple[int, set[int]]:
         at, accepted, peer_max = 68, set(), 16384

@@ -29,7 +29,7 @@ from triage.assess.prepare import KEPT, prepare
 from triage.assess.registry import Model, find, load, models_dir
 from triage.domain.finding import Finding
 from triage.domain.policy import Policy
-from triage.errors import ModelRefused
+from triage.errors import ModelRefused, NotWritten
 from triage.samples import Sample
 
 FILMS = [prepare(picture(seed=seed).astype(np.float32), SIZE) for seed in range(3)]
@@ -341,9 +341,27 @@ def test_classify_of_nothing_is_wrong_usage(run, tmp_path: Path) -> None:
     assert "does not exist" in done.stderr
 
 
+@pytest.fixture
+def all_found(run, models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model to which every finding of every film is present."""
+    own = shutil.copytree(models, tmp_path / "models")
+    described = own / "chest" / "1" / "model.toml"
+    described.write_text(described.read_text().replace("low = 0.3, high = 0.6", "low = 0.0, high = 0.0"))
+    monkeypatch.setenv("TRIAGE__MODEL__FOLDER", str(own))
+
+
+@pytest.mark.usefixtures("all_found")
+def test_maps_that_can_not_be_written_are_one_sentence(run, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(file_bytes(encode(picture(), Encoding())))
+    (tmp_path / "maps").write_text("a file")
+    done = run(tmp_path / "a.dcm", "--explain", tmp_path / "maps")
+    assert isinstance(done.exception, NotWritten)
+    assert "can't be written (File exists)" in str(done.exception)
+
+
+@pytest.mark.usefixtures("all_found")
 def test_classify_explains_into_a_folder(run, tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(file_bytes(encode(picture(), Encoding())))
     done = run(tmp_path / "a.dcm", "--json", "--explain", tmp_path / "maps")
     assert done.exit_code == 0
-    shown = [f for f in json.loads(done.stdout)[0]["findings"] if f["state"] != "absent"]
-    assert len(list((tmp_path / "maps").glob("*.png"))) == len(shown)
+    assert {path.name.split(".")[1] for path in (tmp_path / "maps").glob("*.png")} == set(Finding)

@@ -6,6 +6,7 @@ answer is one half; the other comes from the mirror image. Of an ensemble it is 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from triage.assess.engines.torch_engine import load_network
 from triage.assess.network import Ensemble, Reduced
 from triage.assess.registry import Model
 from triage.domain.finding import CLASSES, Finding, FindingState
+from triage.errors import NotWritten
 
 Map = npt.NDArray[np.float32]
 
@@ -43,7 +45,11 @@ class Explainer:
         return _spread(np.sum([_heat(cam, picture, finding) for cam in self._cams], axis=0))
 
     def write(self, judged: Judged, folder: Path, stem: str) -> list[Path]:
-        """Write an overlay PNG for each finding that is present or undetermined; return their paths."""
+        """Write an overlay PNG for each finding that is present or undetermined; return their paths.
+
+        Raises:
+            NotWritten: the folder or its disk can't take one.
+        """
         if judged.film is None or judged.prepared is None:
             return []
         written = []
@@ -52,10 +58,20 @@ class Explainer:
                 continue
             picture = overlay(judged.film.reduced(_SIDE), self.map(judged.prepared, result.finding))
             path = folder / f"{stem}.{result.finding}.png"
-            folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), picture)
+            _save(picture, path)
             written.append(path)
         return written
+
+
+def _save(picture: npt.NDArray[np.uint8], path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()
+        msg = f"The heat map {path} can't be written ({error.strerror}); give another folder, or make room."
+        raise NotWritten(msg) from error
 
 
 def _cam(network: torch.nn.Module) -> GradCAMpp:

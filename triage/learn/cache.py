@@ -121,8 +121,9 @@ def as_kept(film: Film) -> npt.NDArray[np.uint8]:
 def _small(path: Path) -> npt.NDArray[np.uint8] | None:
     """Return a picture of 8 bits that is as large as the kept ones, else None."""
     try:
-        grey = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # too large for a film; the pixel chain has the sentence
+        # unlike imread, it refuses a file that ends too early
+        grey = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # empty, or too large for a film; the pixel chain has the sentence
         return None
     fits = grey is not None and grey.shape == (KEPT, KEPT) and grey.dtype == np.uint8
     return np.asarray(grey, np.uint8) if fits else None

@@ -199,11 +199,12 @@ def _finding(single: Answers, finding: Finding) -> Thresholds:
     truth, scores = single.films.codes == index, single.classes[:, index]
     if not truth.any():
         return Thresholds(0.2, 0.5)
-    high = threshold_of_precision(truth, scores, FINDING_PRECISION)
-    low = max(
-        threshold_for(scores[truth], FINDING_RECALL), float(np.quantile(scores[~truth], FINDING_SPECIFICITY))
-    )
-    return _limits(low, high)
+    right = threshold_of_precision(truth, scores, FINDING_PRECISION)
+    found = threshold_for(scores[truth], FINDING_RECALL)
+    low = max(min(right, found), float(np.quantile(scores[~truth], FINDING_SPECIFICITY)))
+    # a class that stands apart in `val` is right from hardly any probability on: it waits for more, since
+    # films of elsewhere don't stand apart so
+    return _limits(low, max(right, found))
 
 
 def _limits(low: float, high: float) -> Thresholds:

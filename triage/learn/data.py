@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from triage.assess.attributes import UNREADABLE, text
 from triage.assess.source import is_dicom
@@ -34,6 +34,9 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"
 _VAL_SHARE, _TEST_SHARE = 12, 26
 #: Names such as `person12_bacteria_47`: bacterial and viral films are numbered each for themselves.
 _PERSON = re.compile(r"(person\d+)_([a-z]+)_", re.IGNORECASE)
+
+#: What a DICOM file may tell beside its pixels.
+_TOLD = ["PatientID", "IssuerOfPatientID", "ViewPosition", "PatientAge", "PatientSex"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -52,7 +55,7 @@ class FilmRow:
     patient: str
     split: str = ""
     original_label: str = ""
-    view: str = "unknown"
+    view: str = ""
     age: str = ""
     sex: str = ""
     boxed: bool = False
@@ -156,7 +159,7 @@ def read_films(root: Path, labels: Path | None = None) -> Films:
     if not rows:
         msg = f"{root} names no films."
         raise DataError(msg)
-    rows = [row if row.patient else replace(row, patient=_patient_of_file(root, row)) for row in rows]
+    rows = [_completed(root, row) for row in rows]
     _refuse_one_patient(root, rows)
     films = Films(root, tuple(_with_splits(rows)))
     _ = films.codes
@@ -233,7 +236,7 @@ def _row(raw: dict[str, str | None], fallback: str) -> FilmRow:
         patient=value("patient"),
         split=value("split"),
         original_label=value("original_label"),
-        view=value("view", "unknown"),
+        view="" if value("view") == "unknown" else value("view"),
         age=value("age"),
         sex=value("sex"),
         boxed=bool(value("boxes")),
@@ -270,22 +273,36 @@ def _patient_of_name(stem: str) -> str:
     return f"{found[1]}:{found[2]}".lower() if found else ""
 
 
-def _patient_of_file(root: Path, row: FilmRow) -> str:
-    """Return a pseudonym of the patient whom a DICOM file names, the same in every set; else the file's name.
+def _completed(root: Path, row: FilmRow) -> FilmRow:
+    """Return a row with what it leaves open as a DICOM file's header says it: patient, view, age, sex."""
+    if row.patient and row.view and row.age and row.sex:
+        return row
+    header = _header(root / row.file)
+    return replace(
+        row,
+        patient=row.patient or _pseudonym(header) or f"{row.source}:{row.file}",
+        view=row.view or text(header, "ViewPosition"),
+        age=row.age or text(header, "PatientAge"),
+        sex=row.sex or text(header, "PatientSex"),
+    )
 
-    The patient's id is kept nowhere.
-    """
-    path = root / row.file
+
+def _header(path: Path) -> Dataset:
+    """Return what a DICOM file says of patient and view; nothing of a picture, or where it is broken."""
     try:
         if is_dicom(path):
-            wanted = ["PatientID", "IssuerOfPatientID"]
-            header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
-            if text(header, "PatientID"):
-                said = f"{text(header, 'IssuerOfPatientID')}|{text(header, 'PatientID')}"
-                return f"dicom:{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+            return dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TOLD)
     except (*UNREADABLE, zlib.error):  # its pixels are read later, and then there is a sentence
         pass
-    return f"{row.source}:{row.file}"
+    return Dataset()
+
+
+def _pseudonym(header: Dataset) -> str:
+    """Return a pseudonym of a patient, the same in every set; nothing without an id. It is kept nowhere."""
+    if not text(header, "PatientID"):
+        return ""
+    said = f"{text(header, 'IssuerOfPatientID')}|{text(header, 'PatientID')}"
+    return f"dicom:{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
 def _refuse_one_patient(root: Path, rows: Sequence[FilmRow]) -> None:

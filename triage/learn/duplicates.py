@@ -21,6 +21,8 @@ from triage.learn.data import Films
 COARSE, FINE = 0.97, 0.90
 _COARSE_EDGE, _FINE_EDGE = 16, 64
 _CHUNK = 1024
+#: How many pairs a sentence names.
+_NAMED = 10
 
 Ranks = npt.NDArray[np.float32]
 
@@ -73,13 +75,14 @@ def refuse_leakage(films: Films, pictures: Pictures) -> None:
     """Raise where a film of one split is in another too.
 
     Raises:
-        DataError: the sentence names the most alike pair and how many there are.
+        DataError: the sentence names the most alike pairs, and how many there are.
     """
     pairs = across_splits(films, pictures)
     if pairs:
-        first = pairs[0]
+        named = "; ".join(f"{pair.first} and {pair.second}" for pair in pairs[:_NAMED])
+        more = f"; and {len(pairs) - _NAMED} pairs more" if len(pairs) > _NAMED else ""
         msg = (
-            f"{first.first} and {first.second} are the same film in two splits "
-            f"(correlation {first.correlation:.3f}); {len(pairs)} such pairs: move each into one split."
+            f"{named}{more} are the same film in two splits (correlation {pairs[0].correlation:.3f} and "
+            "less): move each into one split."
         )
         raise DataError(msg)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from triage.assess.view import age_years
 from triage.domain.finding import CLASSES
 from triage.learn.answers import Answers
 from triage.learn.data import FilmRow, Mask
@@ -20,9 +21,9 @@ _FEW = 20
 
 
 def age_band(film: FilmRow) -> str:
-    """Return the band of years that a film's patient falls into."""
+    """Return the band of years that a film's patient falls into; an age is years, or as in DICOM (`006M`)."""
     try:
-        years = float(film.age.rstrip("Yy "))
+        years = age_years(film.age) or float(film.age.rstrip("Yy "))
     except ValueError:
         return "unknown"
     for low, high in _BANDS:

@@ -20,7 +20,12 @@ PRETRAINED = "efficientnet-lite0"
 #: Grey is shown once where ImageNet's films had three colours, and has about twice their deviation.
 _GREY_SHARE = 0.5
 #: MONAI's, for comparison with systems that use them; here they begin at random.
-_RESIDUAL = {"resnet18": nets.resnet18, "resnet34": nets.resnet34, "resnet50": nets.resnet50}
+_RESIDUAL = {
+    "resnet18": nets.resnet18,
+    "resnet34": nets.resnet34,
+    "resnet50": nets.resnet50,
+    "resnet101": nets.resnet101,
+}
 #: What the last layers are called in the networks that are known here.
 HEADS = ("class_layers", "_fc", "fc")
 

@@ -183,7 +183,7 @@ class Recipe(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")]
     about: str
     #: A network that serves, of which "efficientnet-lite0" begins with weights of ImageNet, or "resnet18",
-    #: "resnet34" or "resnet50", which do not serve.
+    #: "resnet34", "resnet50" or "resnet101", which do not serve.
     architecture: str = "densenet121"
     seed: Annotated[int, Field(ge=0)] = 7
     #: Films of a step, over all processes.

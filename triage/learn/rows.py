@@ -243,13 +243,14 @@ def strangers(j: Judgement, sources: Iterable[str]) -> dict[str, Figures]:
     found = {}
     for source in sources:
         chosen = _source(j.judged, source)
-        row = diseased(chosen, j.any_disease)
         single = chosen.take(chosen.films.codes < len(CLASSES))
-        recalls = Row(single.films.patients)
-        recalls.answers(
-            single.films.codes, single.classes.argmax(axis=1), CLASSES, ("accuracy",), ("recall",)
-        )
-        found[source] = row | {key: value for key, value in recalls.row.items() if key != "n"}
+        found[source] = diseased(chosen, j.any_disease) if len(chosen.films) else {"n": 0}
+        if len(single.films):
+            recalls = Row(single.films.patients)
+            recalls.answers(
+                single.films.codes, single.classes.argmax(axis=1), CLASSES, ("accuracy",), ("recall",)
+            )
+            found[source] |= {key: value for key, value in recalls.row.items() if key != "n"}
     return found
 
 

@@ -126,10 +126,10 @@ def last_run(root: Path, recipe: str, state: str = "") -> Run | None:
 
 
 def run_to_resume(root: Path, recipe: Recipe) -> Run:
-    """Return the newest run of a recipe that has a checkpoint.
+    """Return the newest run of a recipe.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or it has no checkpoint yet.
     """
     run = last_run(root, recipe.name)
     if run is None:
@@ -137,6 +137,15 @@ def run_to_resume(root: Path, recipe: Recipe) -> Run:
             f"No run of the recipe '{recipe.name}' with a checkpoint lies in {root}; start without --resume."
         )
         raise DataError(msg)
+    began = str(run.summary()["started"])
+    for other in runs(root):
+        told = other.summary()
+        if told.get("recipe") == recipe.name and str(told.get("started", "")) > began:
+            msg = (
+                f"{other.folder.name} has no checkpoint yet; start without --resume, or remove it to go "
+                f"on with {run.folder.name}."
+            )
+            raise DataError(msg)
     return run
 
 

@@ -46,7 +46,7 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
     on purpose has none either.
 
     Raises:
-        DataError: a class with a share has no film.
+        DataError: a class with a share has no film, or names a source that the set has not.
     """
     chance = np.zeros(len(films))
     codes = np.minimum(films.codes, CODE_NOT_FRONTAL)
@@ -55,6 +55,7 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
             continue
         member = (films.splits == "train") & (codes == LABELS.index(name))
         if wanted.sources:
+            _refuse_unknown(films, name, wanted)
             member &= np.isin(films.sources, list(wanted.sources))
         if not member.any() and ((codes == LABELS.index(name)) & (films.splits == LEFT_OUT)).any():
             continue
@@ -70,6 +71,18 @@ def chances(films: Films, classes: Mapping[str, Class]) -> npt.NDArray[np.float6
             weight = counts.astype(np.float64) ** wanted.source_power
         chance[member] = wanted.share * (weight / weight.sum() / counts)[source]
     return chance / chance.sum()
+
+
+def _refuse_unknown(films: Films, name: str, wanted: Class) -> None:
+    """Stop at a misspelt source, which would else be learnt from no more without a word."""
+    unknown = [source for source in wanted.sources if source not in films.sources]
+    if unknown:
+        known = ", ".join(np.unique(films.sources))
+        msg = (
+            f"The class '{name}' of the recipe names the source '{unknown[0]}', of which {films.root} has no "
+            f"film; it has: {known}."
+        )
+        raise DataError(msg)
 
 
 def _few(member: npt.NDArray[np.bool_], at_most: int) -> npt.NDArray[np.bool_]:

@@ -251,7 +251,7 @@ class Training:
         self._say(", ".join(f"{name} {value}" for name, value in line.items()))
         out = self._compare(stage, float(np.nansum([found["any_disease"], found["macro_f1"]])))
         if out or last or seen >= self.recipe.collapse_after:
-            validate.refuse_collapse(answers)
+            validate.refuse_collapse(answers, ended=out or last)
         return out
 
     def _compare(self, stage: Stage, score: float) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,21 +78,30 @@ def figures(val: Answers) -> Figures:
     }
 
 
-def refuse_collapse(val: Answers) -> None:
-    """Raise when the answers are one class for nearly every film.
+def refuse_collapse(val: Answers, *, ended: bool) -> None:
+    """Raise when the answers are one class for nearly every film, at the end also one of normal and diseased.
+
+    Of a beginner the second says nothing: it may call nearly all films diseased, and learn from there.
 
     Raises:
         TrainingFailed: the sentence names the class and its share.
     """
     single = val.films.codes < len(CLASSES)
-    if not single.any():
+    _refuse_one(CLASSES, val.classes[single].argmax(axis=1), val.films.codes[single])
+    if ended:
+        frontal = val.films.frontal
+        _refuse_one(("normal", "diseased"), val.diseased[frontal] >= 0.5, val.films.codes[frontal] != NORMAL)
+
+
+def _refuse_one(names: Sequence[str], said: npt.NDArray[Any], true: npt.NDArray[Any]) -> None:
+    if not len(said):
         return
-    said = np.bincount(val.classes[single].argmax(axis=1), minlength=len(CLASSES)) / single.sum()
-    true = np.bincount(val.films.codes[single], minlength=len(CLASSES)) / single.sum()
-    most = int(said.argmax())
-    if said[most] > _COLLAPSE and true[most] < 0.9:
+    answers = np.bincount(said.astype(np.int64), minlength=len(names)) / len(said)
+    labels = np.bincount(true.astype(np.int64), minlength=len(names)) / len(true)
+    most = int(answers.argmax())
+    if answers[most] > _COLLAPSE and labels[most] < 0.9:
         msg = (
-            f"The network answers '{CLASSES[most]}' to {said[most]:.0%} of the films of val, of which "
-            f"{true[most]:.0%} are: it has collapsed; lower the rate, or balance the classes."
+            f"The network answers '{names[most]}' to {answers[most]:.0%} of the films of val, of which "
+            f"{labels[most]:.0%} are: it has collapsed; lower the rate, or balance the classes."
         )
         raise TrainingFailed(msg)

@@ -138,6 +138,14 @@ def test_a_file_that_is_no_film_is_named(tmp_path):
         decode(tmp_path / "gone.png")
 
 
+def test_half_a_picture_of_the_kept_size_is_no_film(tmp_path):
+    path = tmp_path / "half.jpg"
+    cv2.imwrite(str(path), grain(0, KEPT, KEPT))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"half\.jpg can't be read"):
+        decode(path)
+
+
 def test_a_film_that_cannot_be_read_leaves_nothing(tmp_path):
     root = films_of(tmp_path / "set", 1, 2)
     (root / "1.bmp").write_bytes(b"BM and no more")

@@ -177,9 +177,11 @@ def test_a_patient_of_two_sources_is_one_patient(tmp_path):
         read_films(table(tmp_path, rows))
 
 
-def dicom(path: Path, patient: str, issuer: str = "") -> None:
+def dicom(path: Path, patient: str, issuer: str = "", **told: str) -> None:
     header = Dataset()
     header.PatientID, header.IssuerOfPatientID, header.Rows = patient, issuer, 40
+    for keyword, value in told.items():
+        setattr(header, keyword, value)
     header.file_meta = Dataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header.file_meta.MediaStorageSOPClassUID = header.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
@@ -198,6 +200,16 @@ def test_dicom_films_of_one_patient_stay_together_without_telling_who_it_is(tmp_
     assert (films.splits[::2] == films.splits[1::2]).all()
     assert set(films.splits) == {"train", "val", "test"}
     assert not any("MRN" in patient for patient in films.patients)
+
+
+def test_view_age_and_sex_are_the_headers_where_the_table_leaves_them_open(tmp_path):
+    dicom(tmp_path / "a.dcm", "1", ViewPosition="AP", PatientAge="006M", PatientSex="F")
+    dicom(tmp_path / "b.dcm", "2", ViewPosition="AP", PatientAge="070Y", PatientSex="F")
+    (tmp_path / "labels.csv").write_text(
+        "file,label,view,age,sex,split\na.dcm,normal,,,,train\nb.dcm,normal,PA,12,M,train\n"
+    )
+    told = [(row.view, row.age, row.sex) for row in read_films(tmp_path).rows]
+    assert told == [("AP", "006M", "F"), ("PA", "12", "M")]
 
 
 def test_the_same_number_of_two_hospitals_is_two_patients(tmp_path):

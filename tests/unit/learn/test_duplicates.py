@@ -48,6 +48,13 @@ def test_a_changed_copy_in_another_split_is_found(change, tmp_path):
         refuse_leakage(films, array)
 
 
+def test_many_pairs_are_named_up_to_ten(tmp_path):
+    pictures = [film(seed) for seed in range(12)] * 2
+    films, array = _set(pictures, ["train"] * 12 + ["test"] * 12, tmp_path)
+    with pytest.raises(DataError, match=r"(\d+\.png and \d+\.png; ){10}and 2 pairs more are the same film"):
+        refuse_leakage(films, array)
+
+
 def test_different_films_and_copies_within_a_split_are_no_leakage(tmp_path):
     pictures = [film(seed) for seed in range(12)] + [film(3)]
     films, array = _set(pictures, [("train", "test")[n % 2] for n in range(12)] + ["test"], tmp_path)

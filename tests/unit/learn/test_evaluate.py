@@ -242,6 +242,21 @@ def test_thresholds_keep_the_promised_sensitivity(make_set):
     assert 0.05 < found.gate < 0.95
 
 
+def test_a_finding_that_stands_apart_waits_for_more_than_hardly_any_probability():
+    labels = ["tuberculosis"] * 40 + ["normal"] * 40 + ["not_frontal"] * 10
+    films = Films(Path(), tuple(FilmRow(f"{n}.png", "a", label, f"{n}") for n, label in enumerate(labels)))
+    classes = np.full((90, 6), 1e-7)
+    # one film of the disease is as low as 0.02, where nearly all others of `val` are lower still
+    classes[:, 4] = np.where(films.codes == 4, np.linspace(0.6, 0.9, 90), 0.001)
+    classes[0, 4] = 0.02
+    classes[:, 0] = 1 - classes[:, 1:].sum(axis=1)
+    limits = calibrate(Answers(films, classes, np.where(films.frontal, 0.9, 0.1)), Scale()).findings[
+        Finding.TUBERCULOSIS
+    ]
+    assert limits.high > 0.5
+    assert limits.low < 0.03
+
+
 @pytest.mark.parametrize("said", [0.29996, 0.99997, 0.00004, 0.3])
 def test_no_film_is_lost_to_the_digits_that_a_threshold_is_written_with(said):
     """All diseased and all frontal films say the same, just above where four digits would be rounded to."""

@@ -19,7 +19,7 @@ from triage.learn.data import FilmRow, Films
 from triage.learn.groups import age_band, by_group
 from triage.learn.labels import LABELS
 from triage.learn.quality import calibration, class_calibration, predictive_values, trade_offs
-from triage.learn.rows import SEED_MAKE_UP, Judgement, rows, six_classes_seed
+from triage.learn.rows import SEED_MAKE_UP, Judgement, rows, six_classes_seed, strangers
 from triage.learn.table import cells, markdown, sections
 
 
@@ -90,6 +90,18 @@ def test_films_of_no_class_of_a_task_are_left_out_of_it(everything):
     assert found["four_classes_000"]["n"] == before["four_classes_000"]["n"] + 2
 
 
+def test_a_source_that_was_never_seen_may_have_no_film_or_none_of_a_single_class(everything):
+    films = [
+        *everything.films.rows,
+        film("pneumonia_unspecified", 99, "south"),
+        film("not_frontal", 1, "photo"),
+    ]
+    found = strangers(judged(answers(films)), ["photo", "south"])
+    assert found["photo"] == {"n": 0}
+    assert found["south"]["n"] == 1
+    assert "accuracy" not in found["south"]
+
+
 def test_a_source_with_one_film_hides_nothing(everything):
     films = [*everything.films.rows, film("covid19", 99, "covid_figure1")]
     found = rows(judged(answers(films)))
@@ -128,7 +140,8 @@ def test_the_seeds_make_up_is_kept_and_always_the_same():
 
 
 @pytest.mark.parametrize(
-    ("age", "band"), [("3", "0-5"), ("044Y", "40-59"), ("80", "80-129"), ("", "unknown"), ("old", "unknown")]
+    ("age", "band"),
+    [("3", "0-5"), ("044Y", "40-59"), ("80", "80-129"), ("006M", "0-5"), ("", "unknown"), ("old", "unknown")],
 )
 def test_age_bands(age, band):
     assert age_band(film("normal", 0, age=age)) == band

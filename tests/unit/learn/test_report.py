@@ -271,10 +271,11 @@ def test_a_figure_below_its_bar_says_by_how_much():
     mark = next(mark for mark in MARKS if mark.row == "any_disease" and mark.figure == "auroc")
     sources = ("kermany", "nih_chestxray14", "rsna_2018", "jsrt", "tb_qatar", "covid_radiography")
 
-    def told(auroc: float) -> str:
+    def told(auroc: float, split: str = "test") -> str:
         row = {"n": 10, "auroc": auroc, "per_source": {source: {"n": 2} for source in sources}}
-        return "\n".join(markdown(section) for section in sections({"any_disease": row}))
+        return "\n".join(markdown(section) for section in sections({"split": split, "any_disease": row}))
 
     assert f"missed by {mark.bar - 0.9:.3f}" in told(0.9)
     assert "1 of 1 bars are missed" in told(0.9)
     assert "missed by" not in told(0.99)
+    assert "bars are missed" not in told(0.9, "val"), "the bars are of the films of `test`"

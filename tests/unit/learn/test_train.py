@@ -134,6 +134,17 @@ def test_resume_without_a_run_says_so(make_set, make_recipe, tmp_path):
         training.train(make_recipe(), make_set(), tmp_path / "runs", resume=True, cache=tmp_path / "cache")
 
 
+def test_an_older_run_does_not_go_on_in_place_of_the_newest(make_set, make_recipe, tmp_path):
+    recipe, root = read_recipe(make_recipe()), tmp_path / "runs"
+    for day, kept in ((1, True), (2, False)):
+        run = new_run(root, recipe, datetime(2026, 1, day, tzinfo=UTC))
+        run.begin(recipe, "", datetime(2026, 1, day, tzinfo=UTC))
+        if kept:
+            run.checkpoint.touch()
+    with pytest.raises(DataError, match=r"tiny-20260102-000000 has no checkpoint yet.*tiny-20260101-000000"):
+        training.train(make_recipe(), make_set(), root, resume=True, cache=tmp_path / "cache")
+
+
 def _short(make_recipe, **lines) -> Path:
     return make_recipe(stages="[[stages]]\nsize = 32\nfilms = 16\nrate = 0.001\n", **lines)
 
@@ -232,6 +243,15 @@ def test_a_class_without_films_is_named(make_set, make_recipe, tmp_path):
         training.train(make_recipe(), data, tmp_path / "runs", cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("sources", ['["north", "sout"]', "{ north = 1, sout = 2 }"])
+def test_a_source_that_the_films_do_not_have_is_named(make_set, make_recipe, tmp_path, sources):
+    recipe = make_recipe()
+    of_some = f"normal = {{ share = 0.12, sources = {sources} }}"
+    recipe.write_text(recipe.read_text().replace("normal = { share = 0.12 }", of_some, 1))
+    with pytest.raises(DataError, match=r"'normal' of the recipe names the source 'sout'.* north, south\."):
+        training.train(recipe, make_set(), tmp_path / "runs", cache=tmp_path / "cache")
+
+
 def test_an_unreadable_picture_is_named(make_set, make_recipe, tmp_path):
     data = make_set()
     (data / "img" / "covid19-0.png").write_bytes(b"no picture")
@@ -274,6 +294,24 @@ def test_answers_of_one_class_fail_the_run(make_set, make_recipe, tmp_path, monk
         )
     (folder,) = (tmp_path / "early").iterdir()
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("collapse_counts")
+def test_films_that_are_all_called_diseased_by_several_names_are_a_collapse_too(
+    make_set, make_recipe, tmp_path, monkeypatch
+):
+    real = NetworkEngine.infer
+
+    def pneumonia(self, batch):
+        logits = real(self, batch)
+        logits[:, 1:3] += 50
+        logits[::2, 1] += 20
+        logits[1::2, 2] += 20
+        return logits
+
+    monkeypatch.setattr(NetworkEngine, "infer", pneumonia)
+    with pytest.raises(TrainingFailed, match=r"answers 'diseased' to 100% .* collapsed"):
+        training.train(_short(make_recipe), make_set(), tmp_path / "runs", cache=tmp_path / "cache")
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -411,5 +449,12 @@ def test_a_wrong_recipe_names_the_key(tmp_path, make_recipe):
 @pytest.mark.parametrize(
     "path", sorted(find_recipe("chest").parent.glob("*.toml")), ids=lambda path: path.stem
 )
-def test_every_shipped_recipe_can_be_read(path):
-    assert read_recipe(path).name == path.stem
+def test_every_shipped_recipe_can_be_read_and_what_it_begins_with_is_there(path):
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    others = [
+        recipe.start_from,
+        *(teacher.weights for teacher in (recipe.distil.teachers if recipe.distil else ())),
+    ]
+    for given in filter(None, others):
+        assert Path(given).is_file() or find_recipe(given)
