@@ -190,11 +190,21 @@ class Row:
         self.row: dict[str, object] = {"n": len(patients)}
         self._resamples = Resamples(patients)
 
-    def put(self, key: str, value: float, resampled: Floats | None = None) -> None:
-        """Add a figure and its interval as `<key>_ci`."""
+    def put(
+        self, key: str, value: float, resampled: Floats | None = None, among: Bools | None = None
+    ) -> None:
+        """Add a figure and its interval as `<key>_ci`.
+
+        `among` are the films of which it is a share: of none and of all of them every resample says the same,
+        so the interval is the exact binomial one, of their patients.
+        """
         self.row[key] = rounded(value)
-        if resampled is not None and self.row[key] is not None:
-            self.row[f"{key}_ci"] = interval(resampled)
+        if resampled is None or self.row[key] is None:
+            return
+        self.row[f"{key}_ci"] = interval(resampled)
+        if among is not None and among.any() and value in {0.0, 1.0}:
+            least = round(0.025 ** (1 / len(np.unique(self._resamples.patients[among]))), 6)
+            self.row[f"{key}_ci"] = (least, 1.0) if value else (0.0, round(1 - least, 6))
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:
@@ -223,7 +233,7 @@ class Row:
         if among.any():
             with np.errstate(invalid="ignore", divide="ignore"):
                 many = (self.weights @ (hit & among)) / (self.weights @ among)
-            self.put(key, float(hit[among].mean()), many.astype(np.float64))
+            self.put(key, float(hit[among].mean()), many.astype(np.float64), among)
 
     def answers(
         self, truth: Ints, answer: Ints, names: Sequence[str], wanted: Sequence[str], each: Sequence[str] = ()
@@ -236,15 +246,17 @@ class Row:
         for key in each:
             for index, name in enumerate(names):
                 if np.isfinite(point[key][index]):
-                    self.put(f"{key}_{name}", float(point[key][index]), many[key][:, index])
+                    among = truth == index if key == "recall" else None
+                    self.put(f"{key}_{name}", float(point[key][index]), many[key][:, index], among)
 
     def binary(self, truth: Bools, answer: Bools, wanted: Sequence[str]) -> None:
         """Add figures of a yes-or-no answer: accuracy, precision, recall, f1, sensitivity, specificity."""
         yes, said = truth.astype(np.int64), answer.astype(np.int64)
         point = _binary(confusion(yes, said, 2).astype(np.float64))
         many = _binary(confusion_resampled(yes, said, 2, self.weights))
+        of = {"recall": truth, "sensitivity": truth, "specificity": ~truth, "precision": answer}
         for key in wanted:
-            self.put(key, float(point[key]), many[key])
+            self.put(key, float(point[key]), many[key], of.get(key))
 
 
 def _binary(matrix: Floats) -> dict[str, Floats]:

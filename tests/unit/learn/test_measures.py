@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
 from torchmetrics.functional.classification import (
@@ -101,6 +102,21 @@ def test_a_row_shows_each_rate_with_its_interval(films):
         low, high = row.row[f"{key}_ci"]
         assert low < row.row[key] < high, key
     assert row.row["n"] == 120
+
+
+def test_few_films_that_are_all_right_or_all_wrong_are_no_certainty():
+    patients = np.array(["a", "a", "b", "c", "d", "e"])
+    among, hit = np.array([True] * 5 + [False]), np.array([True] * 5 + [False])
+    row = Row(patients)
+    row.share("all", hit, among)
+    row.share("none", ~hit, among)
+    row.binary(among, hit, ("sensitivity", "specificity", "precision", "f1"))
+    # the five films are of four patients
+    exact = [binomtest(hits, 4).proportion_ci() for hits in (4, 0)]
+    assert row.row["all_ci"] == row.row["sensitivity_ci"] == row.row["precision_ci"]
+    assert row.row["all_ci"] == pytest.approx((exact[0].low, 1), abs=1e-6)
+    assert row.row["none_ci"] == pytest.approx((0, exact[1].high), abs=1e-6)
+    assert row.row["specificity_ci"] == pytest.approx((0.025, 1))
 
 
 def test_a_rate_that_films_cannot_tell_is_nothing():
