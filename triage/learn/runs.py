@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
 
-from triage.errors import ConfigurationError, DataError
+from triage.errors import ConfigurationError, DataError, TrainingFailed
 from triage.learn.recipe import Recipe, name_without
 from triage.learn.written import whole, write_text
 
@@ -42,6 +45,26 @@ class Run:
     def stage_weights(self, number: int, size: int) -> Path:
         """Return where the weights lie that a stage, counted from 1, ended with."""
         return self.folder / f"stage-{number}-{size}.safetensors"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the run, so that two processes never write one folder; whoever dies lets go of it.
+
+        Raises:
+            TrainingFailed: another process trains it.
+        """
+        held = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                msg = (
+                    f"{self.folder.name} is being trained by another process; wait for it or stop it."
+                )
+                raise TrainingFailed(msg) from None
+            yield
+        finally:
+            os.close(held)
 
     def begin(self, recipe: Recipe, data_digest: str, now: datetime) -> None:
         """Write the settings of a new run."""

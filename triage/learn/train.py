@@ -85,16 +85,17 @@ def train(
     if not resume:
         run.begin(recipe, everything.digest, datetime.now(UTC))
         run.note(processes=size, train_films=_train_films(recipe, films), **others.said())
-    try:
-        with leading(size, follow, recipe, films, cache, run.folder, others, resume) as team:
-            training = _training(team, recipe, films, cache, run, others, on, say)
-            if resume:
-                training.go_on()
-                run.note(state="running", why=None)
-            training.run_stages()
-    except BaseException as error:
-        _note_end(run, error, say)
-        raise
+    with run.alone():
+        try:
+            with leading(size, follow, recipe, films, cache, run.folder, others, resume) as team:
+                training = _training(team, recipe, films, cache, run, others, on, say)
+                if resume:
+                    training.go_on()
+                    run.note(state="running", why=None)
+                training.run_stages()
+        except BaseException as error:
+            _note_end(run, error, say)
+            raise
     return run.folder
 
 

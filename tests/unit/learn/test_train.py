@@ -25,7 +25,7 @@ from triage.learn.checkpoint import read_place, read_tensors, write_tensors
 from triage.learn.data import read_films
 from triage.learn.recipe import find_recipe, read_recipe
 from triage.learn.register import lines, trial_table
-from triage.learn.runs import new_run
+from triage.learn.runs import Run, new_run
 from triage.learn.validate import NetworkEngine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -143,6 +143,19 @@ def test_an_older_run_does_not_go_on_in_place_of_the_newest(make_set, make_recip
             run.checkpoint.touch()
     with pytest.raises(DataError, match=r"tiny-20260102-000000 has no checkpoint yet.*tiny-20260101-000000"):
         training.train(make_recipe(), make_set(), root, resume=True, cache=tmp_path / "cache")
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(make_set, make_recipe, tmp_path):
+    data, runs, cache = make_set(), tmp_path / "runs", tmp_path / "cache"
+    folder = training.train(_short(make_recipe), data, runs, device="cpu", cache=cache)
+    before = (folder / "run.json").read_bytes()
+    with (
+        Run(folder).alone(),
+        pytest.raises(TrainingFailed, match="is being trained by another"),
+    ):
+        training.train(_short(make_recipe), data, runs, resume=True, device="cpu", cache=cache)
+    assert (folder / "run.json").read_bytes() == before
+    assert training.train(_short(make_recipe), data, runs, resume=True, device="cpu", cache=cache) == folder
 
 
 def _short(make_recipe, **lines) -> Path:
