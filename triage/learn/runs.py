@@ -58,9 +58,7 @@ class Run:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                msg = (
-                    f"{self.folder.name} is being trained by another process; wait for it or stop it."
-                )
+                msg = f"{self.folder.name} is being trained by another process; wait for it or stop it."
                 raise TrainingFailed(msg) from None
             yield
         finally:
