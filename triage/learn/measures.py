@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 RESAMPLES = 1000
@@ -201,10 +202,12 @@ class Row:
         self.row[key] = rounded(value)
         if resampled is None or self.row[key] is None:
             return
-        self.row[f"{key}_ci"] = interval(resampled)
         if among is not None and among.any() and value in {0.0, 1.0}:
-            least = round(0.025 ** (1 / len(np.unique(self._resamples.patients[among]))), 6)
-            self.row[f"{key}_ci"] = (least, 1.0) if value else (0.0, round(1 - least, 6))
+            people = len(np.unique(self._resamples.patients[among]))
+            exact = binomtest(people if value else 0, people).proportion_ci()
+            self.row[f"{key}_ci"] = (round(exact.low, 6), round(exact.high, 6))
+        else:
+            self.row[f"{key}_ci"] = interval(resampled)
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:

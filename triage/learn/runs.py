@@ -136,14 +136,14 @@ def new_run(root: Path, recipe: Recipe, now: datetime) -> Run:
 
 def last_run(root: Path, recipe: str, state: str = "") -> Run | None:
     """Return the newest run of a recipe, given by name, that has a checkpoint; in a state where given."""
-    found = [
-        run
-        for run in runs(root)
-        if run.checkpoint.exists()
-        and run.summary().get("recipe") == recipe
-        and (not state or run.summary().get("state") == state)
-    ]
-    return max(found, key=lambda run: (str(run.summary()["started"]), run.folder.name), default=None)
+    found = [run for run in _begun(root, recipe) if run.checkpoint.exists()]
+    return next((run for run in found if not state or run.summary().get("state") == state), None)
+
+
+def _begun(root: Path, recipe: str) -> list[Run]:
+    """Return all runs of a recipe, given by name, the newest first."""
+    found = [run for run in runs(root) if run.summary().get("recipe") == recipe]
+    return sorted(found, key=lambda run: (str(run.summary()["started"]), run.folder.name), reverse=True)
 
 
 def run_to_resume(root: Path, recipe: Recipe) -> Run:
@@ -158,15 +158,13 @@ def run_to_resume(root: Path, recipe: Recipe) -> Run:
             f"No run of the recipe '{recipe.name}' with a checkpoint lies in {root}; start without --resume."
         )
         raise DataError(msg)
-    began = str(run.summary()["started"])
-    for other in runs(root):
-        told = other.summary()
-        if told.get("recipe") == recipe.name and str(told.get("started", "")) > began:
-            msg = (
-                f"{other.folder.name} has no checkpoint yet; start without --resume, or remove it to go "
-                f"on with {run.folder.name}."
-            )
-            raise DataError(msg)
+    newest = _begun(root, recipe.name)[0]
+    if newest.folder != run.folder:
+        msg = (
+            f"{newest.folder.name} has no checkpoint yet; start without --resume, or remove it to go "
+            f"on with {run.folder.name}."
+        )
+        raise DataError(msg)
     return run
 
 
