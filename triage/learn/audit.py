@@ -23,6 +23,7 @@ from triage.assess.errors import PixelError
 from triage.assess.pixels import read_film
 from triage.assess.prepare import KEPT
 from triage.assess.registry import Model
+from triage.domain.finding import CLASSES
 from triage.learn.answers import Answers, Floats, Infers, answers_of, logits
 from triage.learn.cache import Pictures, as_kept
 from triage.learn.changes import reread
@@ -30,7 +31,7 @@ from triage.learn.data import Films
 from triage.learn.evaluate import Evaluation
 from triage.learn.features import common_sources, features, source_read
 from triage.learn.labels import NORMAL, TB
-from triage.learn.measures import auroc, rounded
+from triage.learn.measures import auroc, confusion, rates, rounded
 
 Picture = npt.NDArray[np.uint8]
 Figures = dict[str, Any]
@@ -239,7 +240,9 @@ def _blanking(judge: _Judge, rows: npt.NDArray[np.int64], plain: Answers) -> Fig
         if not len(codes):
             return None
         said = answers.classes[single].argmax(axis=1)
-        return rounded(float(np.mean([(said[codes == code] == code).mean() for code in np.unique(codes)])))
+        return rounded(
+            float(rates(confusion(codes, said, len(CLASSES)).astype(np.float64))["balanced_accuracy"])
+        )
 
     return {
         "n": len(rows),

@@ -9,6 +9,7 @@ from decimal import ROUND_FLOOR, Decimal
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 
 from triage.assess.registry import Thresholds
 from triage.assess.scale import Scale
@@ -146,8 +147,7 @@ def threshold_of_f1(truth: Bools, scores: Floats) -> float:
         some = draw.integers(0, len(truth), len(truth))
         if truth[some].any():
             found.append(_best_for_f1(truth[some], scores[some]))
-    odds = np.clip(found or _best_for_f1(truth, scores), 1e-6, 1 - 1e-6)
-    return float(1 / (1 + np.exp(-np.log(odds / (1 - odds)).mean())))
+    return float(expit(logit(np.clip(found or _best_for_f1(truth, scores), 1e-6, 1 - 1e-6)).mean()))
 
 
 def _best_for_f1(truth: Bools, scores: Floats) -> float:
@@ -190,8 +190,7 @@ def _gate(labelled: Answers) -> float:
     ceiling = threshold_for(labelled.gate[frontal], GATE_RECALL)
     others = labelled.gate[~frontal & (labelled.gate < ceiling)]
     ends = np.clip([others.max() if len(others) else ceiling, ceiling], 1e-6, 1 - 1e-6)
-    odds = np.log(ends / (1 - ends)).mean()
-    return _down(min(1 / (1 + np.exp(-odds)), ceiling, 0.9999))
+    return _down(min(expit(logit(ends).mean()), ceiling, 0.9999))
 
 
 def _finding(single: Answers, finding: Finding) -> Thresholds:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from triage.assess.network import Mirrored
+from triage.assess.network import Mirrored, Reduced
 from triage.assess.prepare import PREPARATION
 from triage.assess.registry import Model, digest
 from triage.domain.finding import CLASSES
@@ -19,8 +19,9 @@ from triage.learn.answers import Infers, logits
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import calibration_of
 from triage.learn.data import read_films
-from triage.learn.networks import finished
-from triage.learn.recipe import Recipe
+from triage.learn.labels import CODE_NOT_FRONTAL
+from triage.learn.networks import InARow, finished
+from triage.learn.recipe import Finished, Recipe
 from triage.learn.runs import Run
 from triage.learn.sampling import asked
 from triage.learn.validate import NetworkEngine
@@ -59,7 +60,8 @@ def candidate(
     """Return a finished run as a model; scale and thresholds come from its own task in `val`.
 
     Raises:
-        DataError: the folder is no finished run, or the films have no `val` of the run's task.
+        DataError: the folder is no finished run, its gate is not what it was, or the films have no `val` of
+            the run's task.
         ModelRefused: the weights are missing or of another architecture.
     """
     run = Run(folder)
@@ -67,13 +69,17 @@ def candidate(
     stage = recipe.stages[-1]
     everything = read_films(data, labels)
     films = everything.without(recipe.leave_out)
-    task = asked(films, stage.classes or recipe.classes) & (films.splits == "val")
+    task = asked(films, recipe.classes_of(stage))
+    if recipe.gate:
+        task |= films.codes == CODE_NOT_FRONTAL
+    task &= films.splits == "val"
     if not task.any():
         msg = f"{data} has no film of the task of {folder.name} in the split 'val'."
         raise DataError(msg)
     network = finished(recipe.architecture, run.weights)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    engine = NetworkEngine(Mirrored(network), torch.device("cpu"))
+    whole = _behind_its_gate(run, recipe.gate, network) if recipe.gate else network
+    engine = NetworkEngine(Mirrored(whole), torch.device("cpu"))
     val, indices = films.take(task), np.flatnonzero(task)
     values = logits(engine, pictures(films, cache_dir(cache)), indices, stage.size)
     found = calibration_of(val, values)
@@ -105,6 +111,20 @@ def _recipe_of(run: Run) -> Recipe:
         msg = f"{run.folder} has no settings of a run of this version; train it anew."
         raise DataError(msg)
     return recipe
+
+
+def _behind_its_gate(run: Run, gate: Finished, network: torch.nn.Module) -> torch.nn.Module:
+    """Return a run's network behind the one that the run named as its gate when it began.
+
+    Raises:
+        DataError: the gate's weights are not there any more, or are others.
+    """
+    kept = run.summary().get("gate") or {"weights": gate.weights, "sha256": ""}
+    weights = Path(kept["weights"])
+    if not weights.is_file() or digest(weights) != kept["sha256"]:
+        msg = f"The gate {weights} of {run.folder.name} has changed since it began; train the run anew."
+        raise DataError(msg)
+    return InARow(Reduced(finished(gate.architecture, weights), gate.size), network)
 
 
 def keep(made: Candidate, document: Mapping[str, object], split: str) -> bool:

@@ -103,7 +103,7 @@ def _drawn(weights: Path, films: Films, *, unknown: bool) -> Mask:
     drawn = np.zeros(len(films), dtype=bool)
     here = films.without(recipe.leave_out)
     for stage in recipe.stages:
-        drawn |= chances(here, stage.classes or recipe.classes) > 0
+        drawn |= chances(here, recipe.classes_of(stage)) > 0
     for other in filter(None, [told.get("start_from"), *told.get("teachers", [])]):
         drawn |= _drawn(Path(other["weights"]), films, unknown=False)
     return drawn

@@ -18,9 +18,8 @@ from triage.learn.border import border_answers, lacking
 from triage.learn.cache import cache_dir, pictures
 from triage.learn.calibrate import SENSITIVITY, threshold_for
 from triage.learn.data import Films, Mask, read_films
-from triage.learn.groups import by_group
+from triage.learn.groups import by_group, per_class
 from triage.learn.labels import NORMAL, OUTPUTS
-from triage.learn.measures import Row
 from triage.learn.progress import progress
 from triage.learn.quality import calibration, class_calibration, predictive_values, trade_offs
 from triage.learn.rows import Figures, Judgement, rows, strangers
@@ -167,13 +166,3 @@ def quality(judgement: Judgement) -> dict[str, object]:
         "predictive_values": predictive_values(truth, frontal.diseased >= judgement.any_disease, patients),
         "calibration": {name: row for name, row in calibrations.items() if row},
     }
-
-
-def per_class(single: Answers) -> dict[str, Figures]:
-    """Return the areas of every class against all others, over films of one class each."""
-    found = {}
-    for index, name in enumerate(CLASSES):
-        row = Row(single.films.patients)
-        row.area(single.films.codes == index, single.classes[:, index])
-        found[name] = row.row
-    return found

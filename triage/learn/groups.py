@@ -11,7 +11,7 @@ from triage.domain.finding import CLASSES
 from triage.learn.answers import Answers
 from triage.learn.data import FilmRow, Mask
 from triage.learn.labels import NORMAL
-from triage.learn.measures import auroc, rounded
+from triage.learn.measures import Row, rounded
 from triage.learn.quality import line
 from triage.learn.rows import CALIBRATION, Figures, Judgement, diseased
 
@@ -54,27 +54,30 @@ def by_group(judgement: Judgement) -> dict[str, dict[str, Figures]]:
     return found
 
 
+def per_class(single: Answers, least: int = 1) -> dict[str, Figures]:
+    """Return the areas of every class against the others, over films of one class each.
+
+    A class is left out unless `least` films are of it, and as many are not; `films` says how many are.
+    """
+    found = {}
+    for code, name in enumerate(CLASSES):
+        truth = single.films.codes == code
+        if _enough(truth, least):
+            row = Row(single.films.patients)
+            row.row["films"] = int(truth.sum())
+            row.area(truth, single.classes[:, code])
+            found[name] = row.row
+    return found
+
+
 def _figures(part: Answers, threshold: float) -> Figures:
     figures = diseased(part, threshold)
     truth = part.films.codes != NORMAL
-    if _enough(truth) and len(truth) >= CALIBRATION:
+    if _enough(truth, _FEW) and len(truth) >= CALIBRATION:
         figures["slope"] = rounded(line(truth, part.diseased)[0])
-    classes = _classes(part.take(part.films.codes < len(CLASSES)))
+    classes = per_class(part.take(part.films.codes < len(CLASSES)), _FEW)
     return figures | ({"classes": classes} if classes else {})
 
 
-def _classes(single: Answers) -> Figures:
-    """Return the area of each class against the others, or none where too few films are of it or of them."""
-    areas = {
-        name: rounded(auroc(truth, single.classes[:, code])) if _enough(truth) else None
-        for code, name in enumerate(CLASSES)
-        for truth in [single.films.codes == code]
-    }
-    if all(area is None for area in areas.values()):
-        return {}
-    counts = np.bincount(single.films.codes, minlength=len(CLASSES)).tolist()
-    return {"n": len(single.films), "films": dict(zip(CLASSES, counts, strict=True)), **areas}
-
-
-def _enough(truth: Mask) -> bool:
-    return bool(truth.sum() >= _FEW <= (~truth).sum())
+def _enough(truth: Mask, least: int) -> bool:
+    return bool(truth.sum() >= least <= (~truth).sum())

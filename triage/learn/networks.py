@@ -10,6 +10,7 @@ import torch
 from monai.networks import nets
 
 from triage.assess import network
+from triage.domain.finding import CLASSES
 from triage.errors import ConfigurationError, ModelRefused
 from triage.learn.checkpoint import Tensors, fill, read_tensors
 from triage.learn.labels import OUTPUTS
@@ -28,6 +29,20 @@ _RESIDUAL = {
 }
 #: What the last layers are called in the networks that are known here.
 HEADS = ("class_layers", "_fc", "fc")
+
+
+class InARow(torch.nn.Module):
+    """Two networks in a row: what is a frontal chest film the gate alone says, what is on it the other."""
+
+    def __init__(self, gate: torch.nn.Module, classes: torch.nn.Module) -> None:
+        """Answer by both, of which each has 7 logits."""
+        super().__init__()
+        self.gate = gate
+        self.classes = classes
+
+    def forward(self, films: torch.Tensor) -> torch.Tensor:
+        """Return logits [N, 7] of films [N, 1, S, S]."""
+        return torch.cat([self.classes(films)[:, : len(CLASSES)], self.gate(films)[:, len(CLASSES) :]], dim=1)
 
 
 def build(architecture: str, *, pretrained: bool = True) -> torch.nn.Module:

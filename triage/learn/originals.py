@@ -10,6 +10,7 @@ from typing import Any
 
 from triage.learn.candidate import figures_of, of_its_films
 from triage.learn.runs import last_run
+from triage.learn.table import aligned
 from triage.learn.verify import FIGURES
 
 _HEADS: tuple[str, ...] = ("recipe", "row", "figure", "theirs", "ours", "difference", "which run")
@@ -64,9 +65,7 @@ def comparison(root: Path, shipped: Path | None) -> str:
         document = _read(shipped / FIGURES)
         said = "/".join(shipped.parts[-2:]) + ("" if document else ", which has no figures")
         lines += [_line(one, "(shipped)", document, said) for one in ORIGINALS]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
-    rows = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(row.rstrip() for row in rows)
+    return "\n".join(aligned(lines))
 
 
 def _of_run(root: Path, recipe: str) -> tuple[Mapping[str, Any] | None, str]:

@@ -58,7 +58,8 @@ def packaging(
     Raises:
         ConfigurationError: they are not known, or are not those of the run.
         DataError: the films can't be read or have no `val`.
-        ModelRefused: the weights are missing, a pickle, of another architecture, or have a hidden layer.
+        ModelRefused: the weights are missing, a pickle, of another architecture, have a hidden layer, or have
+            learnt to stand behind another network.
         NotWritten: the disk has no room.
     """
     architecture, size, state = _joined(_kinds(weights, architecture, size))
@@ -121,6 +122,12 @@ def _kind(path: Path, architecture: str | None, size: int | None) -> tuple[str, 
             msg = f"No settings of a run lie beside {path}: give --size, and --architecture if need be."
             raise ConfigurationError(msg)
         return architecture or _USUAL, size
+    if settings.gate is not None:
+        msg = (
+            f"{path} learnt to stand behind another network as its gate, and a model that serves has its "
+            "gate in itself: train without `gate` to package."
+        )
+        raise ModelRefused(msg)
     stage = re.fullmatch(r"stage-(\d+)-\d+\.safetensors", path.name)
     edge = settings.stages[int(stage[1]) - 1 if stage else -1].size
     if (architecture or settings.architecture, size or edge) != (settings.architecture, edge):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from triage.learn.measures import BINS, Row, ece_resampled, ranking, rounded
@@ -81,8 +82,7 @@ def line(truth: Bools, probability: Floats) -> tuple[float, float]:
 
 def _odds(probability: Floats) -> Floats:
     """Return the logarithms of the odds."""
-    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
-    return np.log(clipped / (1 - clipped))
+    return np.asarray(logit(np.clip(probability, 1e-6, 1 - 1e-6)), np.float64)
 
 
 def _lines(
@@ -95,7 +95,7 @@ def _lines(
     with np.errstate(all="ignore"):
         for _ in range(_STEPS):
             fitted = np.outer(slopes, odds).astype(np.float32) + intercepts.astype(np.float32)[:, None]
-            fitted = 1 / (1 + np.exp(-fitted))
+            fitted = expit(fitted)
             up = (weights * (truth - fitted)) @ powers[:, :2]
             bend = (weights * fitted * (1 - fitted)) @ powers
             flat = bend[:, 0] * bend[:, 2] - bend[:, 1] ** 2

@@ -117,8 +117,8 @@ class Augment(_Section):
         return any(value for name, value in self if name != "uneven_strength")
 
 
-class Teacher(_Section):
-    """A finished network that teaches another."""
+class Finished(_Section):
+    """A finished network that teaches another, or stands before it."""
 
     #: A weights file or a run's folder, relative to the recipe, or a recipe: its newest finished run.
     weights: Annotated[str, Field(min_length=1)]
@@ -131,7 +131,7 @@ class Distil(_Section):
     """Finished networks whose answers are learnt beside the labels."""
 
     #: Their logits are averaged.
-    teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
+    teachers: Annotated[tuple[Finished, ...], Field(min_length=1)]
     #: How much of the cost is the distance to the teachers; the rest is that of the labels.
     share: Share = 0.5
     #: What both answers are divided by, so that small probabilities count too.
@@ -220,6 +220,9 @@ class Recipe(_Section):
     #: Weights to start from: safetensors with our or torchvision's names or a run's folder, relative to the
     #: recipe, or a recipe: its newest finished run.
     start_from: str = ""
+    #: A network that stands before this one, two in a row: when the run is judged, that one alone says what
+    #: is a frontal chest film, and this one what is on it.
+    gate: Finished | None = None
 
     @model_validator(mode="after")
     def _known_classes(self) -> Recipe:
@@ -238,7 +241,26 @@ class Recipe(_Section):
         if self.batch % self.processes:
             msg = f"a batch of {self.batch} can't be shared by {self.processes} processes"
             raise ValueError(msg)
+        if self.gate is not None and self.gate.size > self.stages[-1].size:
+            msg = f"the gate's films of {self.gate.size} pixels are larger than those of the last stage"
+            raise ValueError(msg)
         return self
+
+    def classes_of(self, stage: Stage) -> dict[str, Class]:
+        """Return what is drawn in a stage."""
+        return stage.classes or self.classes
+
+    def loss_of(self, stage: Stage) -> Loss:
+        """Return what counts in a stage."""
+        return stage.loss or self.loss
+
+    def augment_of(self, stage: Stage) -> Augment:
+        """Return how films are changed in a stage."""
+        return stage.augment or self.augment
+
+    def made_negatives_of(self, stage: Stage) -> MadeNegatives:
+        """Return how many films become negatives in a stage."""
+        return stage.made_negatives or self.made_negatives
 
     def distil_of(self, stage: Stage) -> Distil | None:
         """Return what teaches in a stage, with the share that it has there."""
@@ -298,12 +320,15 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
     if recipe.start_from:
         changed["start_from"] = _whole_path(recipe.start_from, folder)
     if recipe.distil:
-        teachers = tuple(
-            teacher.model_copy(update={"weights": _whole_path(teacher.weights, folder)})
-            for teacher in recipe.distil.teachers
-        )
+        teachers = tuple(_named_whole(teacher, folder) for teacher in recipe.distil.teachers)
         changed["distil"] = recipe.distil.model_copy(update={"teachers": teachers})
+    if recipe.gate:
+        changed["gate"] = _named_whole(recipe.gate, folder)
     return recipe.model_copy(update=changed)
+
+
+def _named_whole(other: Finished, folder: Path) -> Finished:
+    return other.model_copy(update={"weights": _whole_path(other.weights, folder)})
 
 
 def _whole_path(given: str, folder: Path) -> str:

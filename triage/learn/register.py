@@ -9,6 +9,7 @@ from typing import Any
 
 from triage.learn.recipe import Recipe
 from triage.learn.runs import Run, runs
+from triage.learn.table import aligned
 
 #: What a line tells, and the head of its column in print.
 COLUMNS = {
@@ -55,10 +56,7 @@ def trial_table(root: Path) -> str:
         DataError: as `lines`.
     """
     rows = [list(COLUMNS.values()), *([_cell(*item) for item in line.items()] for line in lines(root))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join(aligned(rows))
 
 
 def _of_run(run: Run) -> Iterator[Line]:
@@ -104,7 +102,7 @@ def _settings(recipe: Recipe, number: int, look: Line) -> Line:
         "size": stage.size,
         "learns": stage.learn,
         "rate": stage.rate,
-        "changes": (stage.augment or recipe.augment).on,
+        "changes": recipe.augment_of(stage).on,
     }
 
 

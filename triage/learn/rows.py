@@ -24,8 +24,8 @@ from triage.learn.measures import Row, confusion, most_confused, rounded
 Figures = dict[str, Any]
 Ints = npt.NDArray[np.int64]
 
-#: The make-up of the six-class task of the seed: films by class, in the order of `CLASSES`.
-SEED_MAKE_UP = (1122, 2530, 1345, 288, 394, 5597)
+#: Films by class, as in `CLASSES`, of the system that `six_classes_progressive` stands for.
+ORIGINAL_MAKE_UP = (1122, 2530, 1345, 288, 394, 5597)
 _SEED = 4
 _FEW = 5
 #: Films from which on the calibration of a part of them says something.
@@ -84,20 +84,20 @@ def four_classes(j: Judgement) -> Figures:
     return _grouped(chosen, groups)
 
 
-def six_classes_seed(j: Judgement) -> Figures:
-    """Return the six classes in the make-up of the seed: its normals are children only."""
+def six_classes_original(j: Judgement) -> Figures:
+    """Return the six classes in the make-up of the original: its normals are children only."""
     codes = j.judged.films.codes
     wanted = (codes < len(CLASSES)) & ((codes != NORMAL) | _is(j.judged, "kermany"))
     return _grouped(j.judged.take(_made_up(codes, wanted)), _SIX)
 
 
 def _made_up(codes: Ints, wanted: Mask) -> Mask:
-    """Return as many films as can be had in the proportions of the seed, always the same ones."""
+    """Return as many films as can be had in the proportions of the original, always the same ones."""
     counts = np.bincount(codes[wanted], minlength=len(CLASSES))[: len(CLASSES)]
-    factor = min((have / want for have, want in zip(counts, SEED_MAKE_UP, strict=True)), default=0.0)
+    factor = min((have / want for have, want in zip(counts, ORIGINAL_MAKE_UP, strict=True)), default=0.0)
     generator = np.random.default_rng(_SEED)
     chosen = np.zeros(len(codes), np.bool_)
-    for index, want in enumerate(SEED_MAKE_UP):
+    for index, want in enumerate(ORIGINAL_MAKE_UP):
         mine = np.flatnonzero(wanted & (codes == index))
         chosen[generator.permutation(mine)[: round(want * factor)]] = True
     return chosen
@@ -290,7 +290,7 @@ ROWS: Mapping[str, Callable[[Judgement], Figures]] = {
     "kermany_bacterial_viral": kermany_bacterial_viral,
     "three_classes_002": three_classes,
     "four_classes_000": four_classes,
-    "six_classes_004": six_classes_seed,
+    "six_classes_004": six_classes_original,
     "six_classes_all": six_classes_all,
     "tb_qatar": tb_qatar,
     "tb_qatar_no_boxes": lambda j: tb_qatar(j, boxes=False),

@@ -114,7 +114,7 @@ class Drawer:
         self.films = films
         self.pictures = pictures
         self.recipe = recipe
-        self._chances = [chances(films, stage.classes or recipe.classes) for stage in recipe.stages]
+        self._chances = [chances(films, recipe.classes_of(stage)) for stage in recipe.stages]
 
     def batch(self, stage: int, step: int, rank: int = 0, of: int = 1) -> Batch:
         """Return a process's part of a step, every `of`-th film from `rank` on; always the same.
@@ -126,8 +126,8 @@ class Drawer:
         distil = self.recipe.distil_of(here)
         sizes = [teacher.size for teacher in distil.teachers] if distil else []
         edge = max([here.size, *sizes])
-        negatives = here.made_negatives or self.recipe.made_negatives
-        change = Augmenter(edge, here.augment or self.recipe.augment)
+        negatives = self.recipe.made_negatives_of(here)
+        change = Augmenter(edge, self.recipe.augment_of(here))
         rows = rng.choice(len(self.films), self.recipe.batch, p=self._chances[stage])
         seeds, luck = rng.integers(0, 2**63, len(rows)), rng.random(len(rows))
         mine = range(rank, len(rows), of)

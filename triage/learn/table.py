@@ -15,6 +15,8 @@ Document = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, Any]]
 #: Figures of which three digits would say nothing.
 _FINE = frozenset({"ppv", "npv"})
+#: What is counted of a row, and the head of its column.
+_COUNTS = {"n": "films", "normals": "normal", "films": "of the class"}
 _TITLES = {"source": "source", "view": "view", "age": "age band", "sex": "sex"}
 
 
@@ -97,13 +99,13 @@ def _wide(title: str, first: str, rows: Rows) -> Section:
     """Return rows with the same figures as a table, a column a figure."""
     shown = {label: {name: (value, span) for name, value, span in cells(row)} for label, row in rows.items()}
     names = list(dict.fromkeys(name for figures in shown.values() for name in figures))
-    normals = any("normals" in row for row in rows.values())
+    counts = [key for key in _COUNTS if any(key in row for row in rows.values())]
     lines = []
     for label, row in rows.items():
-        counts = [str(row["n"]), *([str(row.get("normals", ""))] if normals else [])]
         told = [shown[label].get(name, ("", "")) for name in names]
-        lines.append([label, *counts, *(f"{value} ({span})" if span else value for value, span in told)])
-    heads = (first, "films", *(["normal"] if normals else []), *(name.replace("_", " ") for name in names))
+        films = [str(row.get(key, "")) for key in counts]
+        lines.append([label, *films, *(f"{value} ({span})" if span else value for value, span in told)])
+    heads = (first, *(_COUNTS[key] for key in counts), *(name.replace("_", " ") for name in names))
     return Section(title, heads, lines)
 
 
@@ -114,9 +116,13 @@ def _by_group(groups: Mapping[str, Rows]) -> Iterator[Section]:
 
 def _classes_by_group(groups: Mapping[str, Rows]) -> Iterator[Section]:
     for key, title in _TITLES.items():
-        rows = {label: row["classes"] for label, row in groups.get(key, {}).items() if "classes" in row}
-        note = "AUROC, where 20 films of the group are of the class and 20 of another."
-        yield replace(_wide(f"Every class by {title}", title, rows), note=note)
+        rows = {
+            f"{label}: {name}": row
+            for label, group in groups.get(key, {}).items()
+            for name, row in group.get("classes", {}).items()
+        }
+        note = "Where 20 films of the group are of the class and 20 of another."
+        yield replace(_wide(f"Every class by {title}", f"{title}: class", rows), note=note)
 
 
 def _kinds(gate: Mapping[str, Any]) -> Section:
@@ -184,11 +190,15 @@ def table(document: Document) -> str:
 
 
 def _text(section: Section) -> str:
-    rows = [section.heads, *section.lines]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(section.heads))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    body = [line.rstrip() for line in lines] if section.lines else []
+    body = aligned([section.heads, *section.lines]) if section.lines else []
     return "\n".join([section.title.upper(), *filter(None, [section.note]), *body])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines in which the cells of a column begin at one place."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return [line.rstrip() for line in lines]
 
 
 def markdown(section: Section) -> str:

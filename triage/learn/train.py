@@ -25,19 +25,24 @@ from triage.learn.training import Training
 
 
 class Others(NamedTuple):
-    """The weights of finished networks that a run needs: those it starts from, and its teachers'."""
+    """The weights of finished networks that a run needs: its start's, its teachers' and its gate's."""
 
     start: Path | None
     teachers: tuple[Path, ...]
+    #: Needed when the run is judged, not before; it is to be there from the start.
+    gate: Path | None = None
 
     def said(self) -> dict[str, Any]:
         """Return what the register keeps of them."""
-        start = _said_of(self.start) if self.start is not None else None
-        return {"start_from": start, "teachers": [_said_of(teacher) for teacher in self.teachers]}
+        return {
+            "start_from": _said_of(self.start),
+            "teachers": [_said_of(teacher) for teacher in self.teachers],
+            "gate": _said_of(self.gate),
+        }
 
 
-def _said_of(weights: Path) -> dict[str, str]:
-    return {"weights": str(weights.resolve()), "sha256": digest(weights)}
+def _said_of(weights: Path | None) -> dict[str, str] | None:
+    return None if weights is None else {"weights": str(weights.resolve()), "sha256": digest(weights)}
 
 
 def train(
@@ -160,7 +165,7 @@ def _training(
 def _refuse_empty(recipe: Recipe, films: Films) -> None:
     """Stop at an empty class, or one without a film to judge by, before hours of decoding."""
     for stage in recipe.stages:
-        classes = stage.classes or recipe.classes
+        classes = recipe.classes_of(stage)
         chances(films, classes)
         if not (asked(films, classes) & (films.splits == "val")).any():
             msg = (
@@ -171,15 +176,20 @@ def _refuse_empty(recipe: Recipe, films: Films) -> None:
 
 def _train_films(recipe: Recipe, films: Films) -> list[int]:
     """Return from how many films each stage draws."""
-    return [int((chances(films, stage.classes or recipe.classes) > 0).sum()) for stage in recipe.stages]
+    return [int((chances(films, recipe.classes_of(stage)) > 0).sum()) for stage in recipe.stages]
 
 
 def _found(recipe: Recipe, distil: Distil | None, root: Path) -> Others:
     """Return the weights that a recipe and its teachers name, as `find_weights` does."""
     teachers = distil.teachers if distil else ()
+
+    def find(given: str) -> Path:
+        return find_weights(given, root, recipe.leave_out)
+
     return Others(
-        find_weights(recipe.start_from, root, recipe.leave_out) if recipe.start_from else None,
-        tuple(find_weights(teacher.weights, root, recipe.leave_out) for teacher in teachers),
+        find(recipe.start_from) if recipe.start_from else None,
+        tuple(find(teacher.weights) for teacher in teachers),
+        find(recipe.gate.weights) if recipe.gate else None,
     )
 
 

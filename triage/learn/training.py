@@ -233,8 +233,8 @@ class Training:
         """
         engine = validate.NetworkEngine(self.judged, self._device)
         films = self.drawer.films
-        task = asked(films, stage.classes or self.recipe.classes)
-        settings = stage.loss or self.recipe.loss
+        task = asked(films, self.recipe.classes_of(stage))
+        settings = self.recipe.loss_of(stage)
         found, answers = validate.look(engine, films, self.drawer.pictures, stage.size, task, settings)
         seen = sum(part.films for part in self.recipe.stages[: self.place.stage])
         seen += self.place.step * self.recipe.batch
@@ -294,7 +294,7 @@ def cost_of(
     with torch.autocast(device.type, torch.bfloat16):
         found = network(inputs.contiguous(memory_format=torch.channels_last))
     logits, twins = found[: len(codes)], found[len(codes) :]
-    cost = loss(logits, codes, stage.loss or recipe.loss)
+    cost = loss(logits, codes, recipe.loss_of(stage))
     settings = recipe.distil_of(stage)
     if teachers is not None and settings is not None:
         answers = teachers.answers([view.to(device) for view in batch.views])

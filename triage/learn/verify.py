@@ -30,6 +30,8 @@ HEADLINES = (
     "accuracy",
     "macro_f1",
     "f1",
+    "precision",
+    "recall",
     "sensitivity",
     "specificity",
     "frontal_recall",

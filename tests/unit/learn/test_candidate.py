@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import torch
 
 from tests.models import described, write_model
+from triage.assess.network import Mirrored
 from triage.assess.registry import Model, Thresholds
 from triage.domain.finding import CLASSES
-from triage.errors import DataError
+from triage.errors import ConfigurationError, DataError, ModelRefused
 from triage.learn.candidate import candidate
-from triage.learn.card import learnt_from
+from triage.learn.card import learnt_from, package_with_card
 from triage.learn.data import LEFT_OUT, read_films
 from triage.learn.evaluate import evaluate
 from triage.learn.originals import ORIGINALS, comparison
@@ -23,6 +25,7 @@ from triage.learn.recipe import Class, read_recipe, without
 from triage.learn.runs import Run
 from triage.learn.sampling import asked, chances
 from triage.learn.train import train
+from triage.learn.validate import NetworkEngine
 
 _SHORT = "[[stages]]\nsize = 32\nfilms = 16\nrate = 0.001\n"
 
@@ -158,6 +161,47 @@ def test_a_run_is_not_judged_by_an_engine_that_would_not_count(tmp_path, command
     code, _, error = command("evaluate", "--data", tmp_path, "--run", tmp_path, "--engine", "openvino")
     assert code == 2
     assert "A run is judged by torch" in error
+
+
+_BEHIND = """[stages.classes]
+normal = { share = 0.5 }
+covid19 = { share = 0.5 }
+"""
+
+
+def test_of_two_networks_in_a_row_the_first_is_the_gate_and_the_second_names_the_class(
+    make_set, make_recipe, tmp_path
+):
+    data, runs, cache = make_set(each=8), tmp_path / "runs", tmp_path / "cache"
+    first = train(make_recipe(stages=_SHORT), data, runs, device="cpu", cache=cache)
+    gate = '{ weights = "tiny", architecture = "densenet121", size = 32 }'
+    recipe = make_recipe(name="behind", stages=_SHORT + _BEHIND, gate=gate, extra="[loss]\ngate_weight = 0")
+    second = train(recipe, data, runs, device="cpu", cache=cache)
+    alone, whole = candidate(first, data, cache=cache), candidate(second, data, cache=cache)
+    films = np.random.default_rng(0).normal(0, 1, (3, 1, 32, 32)).astype(np.float32)
+    found, named = whole.engine.infer(films), NetworkEngine(Mirrored(whole.network), torch.device("cpu"))
+    assert np.allclose(found[:, 6], alone.engine.infer(films)[:, 6], atol=1e-3)
+    assert np.allclose(found[:, :6], named.infer(films)[:, :6], atol=1e-3)
+    assert not np.allclose(found[:, 6], named.infer(films)[:, 6], atol=1e-3)
+    document = evaluate(whole.model, whole.engine, data, cache=cache, border=False).document
+    assert document["gate"]["auroc"] is not None
+    with pytest.raises(ModelRefused, match="stand behind another network as its gate"):
+        package_with_card([second / "weights.safetensors"], tmp_path / "m" / "1", data, cache=cache)
+    (first / "weights.safetensors").write_bytes((second / "weights.safetensors").read_bytes())
+    with pytest.raises(DataError, match="has changed since it began; train the run anew"):
+        candidate(second, data, cache=cache)
+
+
+def test_a_gate_that_is_not_there_or_sees_larger_films_stops_before_the_films_are_read(
+    make_set, make_recipe, tmp_path
+):
+    recipe = make_recipe(stages=_SHORT, gate='{ weights = "nobody" }')
+    with pytest.raises(ConfigurationError, match="gate's films of 160 pixels are larger"):
+        read_recipe(recipe)
+    recipe = make_recipe(stages=_SHORT, gate='{ weights = "nobody", size = 32 }')
+    with pytest.raises(ConfigurationError, match="weights 'nobody' are no file"):
+        train(recipe, make_set(), tmp_path / "runs", device="cpu", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_unfinished_run_is_not_judged(make_set, tmp_path):

@@ -21,7 +21,7 @@ from triage.learn.cache import pictures
 from triage.learn.data import read_films
 from triage.learn.distil import Teachers, distance, mixed
 from triage.learn.loss import apart
-from triage.learn.recipe import Distil, Teacher, read_recipe, without
+from triage.learn.recipe import Distil, Finished, read_recipe, without
 from triage.learn.runs import Run, find_weights
 from triage.learn.sampling import Drawer
 from triage.learn.train import train, try_rates
@@ -224,7 +224,7 @@ def test_a_file_beside_the_recipe_is_meant_before_a_recipe_of_that_name(make_rec
 
 
 def test_a_teacher_of_another_architecture_is_refused(weights):
-    other = Distil(teachers=(Teacher(weights="x", architecture="densenet169"),))
+    other = Distil(teachers=(Finished(weights="x", architecture="densenet169"),))
     with pytest.raises(ModelRefused, match="another architecture than densenet169"):
         Teachers.load(other, [weights], torch.device("cpu"))
 

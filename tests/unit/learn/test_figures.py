@@ -19,7 +19,7 @@ from triage.learn.data import FilmRow, Films
 from triage.learn.groups import age_band, by_group
 from triage.learn.labels import LABELS
 from triage.learn.quality import calibration, class_calibration, predictive_values, trade_offs
-from triage.learn.rows import SEED_MAKE_UP, Judgement, rows, six_classes_seed, strangers
+from triage.learn.rows import ORIGINAL_MAKE_UP, Judgement, rows, six_classes_original, strangers
 from triage.learn.table import cells, markdown, sections
 
 
@@ -133,10 +133,10 @@ def test_rows_without_films_or_without_a_threshold_are_left_out(everything):
 def test_the_seeds_make_up_is_kept_and_always_the_same():
     films = [film(label, number) for label in CLASSES for number in range(200)]
     made = answers(films)
-    first, second = (six_classes_seed(judged(made)) for _ in range(2))
+    first, second = (six_classes_original(judged(made)) for _ in range(2))
     assert first == second
-    # 200 "other" films are the scarcest against the 5,597 of the seed
-    assert first["n"] == sum(round(200 / max(SEED_MAKE_UP) * want) for want in SEED_MAKE_UP)
+    # 200 "other" films are the scarcest against the 5,597 of the original
+    assert first["n"] == sum(round(200 / max(ORIGINAL_MAKE_UP) * want) for want in ORIGINAL_MAKE_UP)
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,18 @@ def test_groups_with_enough_films_of_a_class_and_of_others_tell_how_it_is_found(
     said.classes[40:50] = said.classes[0]
     groups = by_group(judged(said))
     found = groups["sex"]["F"]["classes"]
-    assert (found["n"], found["films"]["tuberculosis"], found["tuberculosis"]) == (79, 20, 0.75)
-    assert (found["covid19"], found["viral_pneumonia"]) == (None, None)
+    row = found["tuberculosis"]
+    assert (row["n"], row["films"], row["auroc"]) == (79, 20, 0.75)
+    # ten come first; of the 69 that look alike ten more have it
+    assert row["auprc"] == pytest.approx((10 + 10 * 20 / 79) / 20)
+    assert row["auroc_ci"][0] < 0.75 < row["auroc_ci"][1]
+    assert row["auprc_ci"][0] < row["auprc"] < row["auprc_ci"][1]
+    assert set(found) == {"normal", "tuberculosis"}
     assert "classes" not in groups["sex"]["M"]
     text = shown({"groups": groups})
-    row = next(line for line in text["Every class by sex"].splitlines() if line.startswith("| F |"))
-    assert row.split(" | ")[1] == "79"
-    assert "0.750" in row
+    row = next(line for line in text["Every class by sex"].splitlines() if line.startswith("| F: tuber"))
+    assert row.split(" | ")[1:3] == ["79", "20"]
+    assert "0.750 (" in row
     assert "Every class by source" in text
 
 
