@@ -3,12 +3,15 @@
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
+from triage.domain.priority import Urgency
 from triage.errors import DatabaseVersionError
 from triage.store import migrations
 from triage.store.database import Database
-from triage.store.tables import Base
+from triage.store.tables import Base, Order
+from triage.worklist import orders
+from triage.worklist.orders import OrderRequest, Source
 
 
 @pytest.fixture
@@ -27,6 +30,15 @@ def test_upgrade_makes_every_table_as_the_code_knows_it(db):
 def test_downgrade_unmakes_everything(db):
     migrations.downgrade(db, "base")
     assert set(inspect(db.engine).get_table_names()) <= {"alembic_version"}
+
+
+def test_an_order_without_an_urgency_survives_the_way_back_and_forth(db, now):
+    with db.write() as session:
+        orders.receive(session, OrderRequest(Source.REST, accession_number="A1"), now, "ris")
+    migrations.downgrade(db, "0005")
+    migrations.upgrade(db)
+    with db.read() as session:
+        assert session.scalars(select(Order.urgency)).all() == [Urgency.ROUTINE]
 
 
 def test_the_reading_order_is_served_by_the_partial_index(db):

@@ -50,6 +50,17 @@ def test_a_stat_order_puts_its_study_first_and_the_same_again_changes_nothing(ro
     assert not again.json()["created"]
 
 
+def test_an_order_without_an_urgency_leaves_stat_as_it_is_and_says_so(room: Room) -> None:
+    order(room, accession_number="ACC00006", urgency="stat")
+    order(room, study_uid=uid_of(6))
+    study = room.client.get(f"/api/v1/studies/{uid_of(6)}", headers=room.bearer()).json()
+    assert study["band"] == 0
+    assert "No urgency stated" in room.client.get(f"/studies/{uid_of(6)}", headers=room.bearer()).text
+    order(room, accession_number="LATER")
+    items = room.client.get("/api/v1/orders", headers=room.bearer()).json()["items"]
+    assert [item["urgency"] for item in items] == [None]
+
+
 def test_an_order_before_its_images_waits_and_is_shown(room: Room) -> None:
     told = {
         "accession_number": "LATER",

@@ -107,6 +107,33 @@ def test_an_order_of_another_patient_moves_nothing_and_is_named(db, now):
     assert uids(db, now) == [uid_of(1), uid_of(2)]
 
 
+def test_an_order_that_says_nothing_of_urgency_takes_no_word_away(db, now):
+    arrive(db, 1, now, priority="STAT")
+    arrive(db, 2, now)
+    receive(db, now, accession_number="ACC00001")
+    assert study(db, now, 1)["band"] == 0, "the object's own word"
+    receive(db, now, accession_number="ACC00002", urgency=Urgency.STAT)
+    receive(db, now + MINUTE, study_uid=uid_of(2), source=Source.MWL)
+    assert study(db, now, 2)["band"] == 0, "an earlier order's word"
+    assert [order["urgency"] for order in study(db, now, 2)["orders"]] == [None, "stat"]
+    assert study(db, now, 2)["events"][-1]["cause"] == "order by mwl: no urgency stated"
+
+
+def test_a_change_that_says_nothing_of_urgency_makes_no_older_word_the_newest(db, now):
+    arrive(db, 1, now)
+    receive(db, now, accession_number="ACC00001", urgency=Urgency.ROUTINE)
+    receive(db, now + MINUTE, study_uid=uid_of(1), source=Source.HL7, urgency=Urgency.STAT)
+    receive(db, now + 2 * MINUTE, accession_number="ACC00001", description="Chest PA, standing")
+    assert study(db, now, 1)["band"] == 0
+
+
+def test_an_urgency_that_came_before_the_images_holds_in_spite_of_a_later_order_without_one(db, now):
+    receive(db, now, accession_number="ACC00001", urgency=Urgency.STAT)
+    receive(db, now + MINUTE, study_uid=uid_of(1))
+    arrive(db, 1, now + 2 * MINUTE)
+    assert study(db, now, 1)["band"] == 0
+
+
 def test_a_cancelled_order_withdraws_and_a_new_one_brings_back(db, now):
     arrive(db, 1, now)
     receive(db, now, accession_number="ACC00001")
@@ -188,6 +215,15 @@ def test_priority_letters_are_read_as_the_table_says(db, now, word, urgency):
     arrive(db, 2, now)
     assert messages.answer(db, orm(word=word), lambda: now).code == "AA"
     assert study(db, now, 2)["urgency"] == urgency
+
+
+def test_a_status_change_without_a_priority_leaves_stat_as_it_is(db, now):
+    arrive(db, 2, now)
+    messages.answer(db, orm("1", word="S"), lambda: now)
+    assert messages.answer(db, orm("2", order="SC", word=""), lambda: now + MINUTE).code == "AA"
+    assert study(db, now, 2)["band"] == 0
+    messages.answer(db, orm("3", order="SC", word="R"), lambda: now + 2 * MINUTE)
+    assert study(db, now, 2)["urgency"] == "routine"
 
 
 def test_a_control_id_is_worked_on_once(db, now):
@@ -308,6 +344,17 @@ def test_a_worklist_tells_the_priority_and_is_believed_once(db, now, ris):
     before = events(db)
     mwl.poll(db, peer, lambda: now + MINUTE)
     assert events(db) == before
+
+
+def test_a_worklist_without_a_priority_leaves_stat_as_it_is(db, now, ris):
+    entries, peer = ris
+    arrive(db, 2, now, priority="STAT")
+    entry = Dataset()
+    entry.AccessionNumber = "ACC00002"
+    entry.RequestedProcedurePriority = ""
+    entries.append(entry)
+    assert mwl.poll(db, peer, lambda: now) == 1
+    assert study(db, now, 2)["band"] == 0
 
 
 def test_a_worklist_that_can_not_be_reached_is_named(db, now):

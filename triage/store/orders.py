@@ -34,6 +34,7 @@ _WORDS = Prepared(
             _ORDER.c.accession_number == bindparam("accession", type_=_ORDER.c.accession_number.type),
         ),
         ~_ORDER.c.cancelled,
+        _ORDER.c.urgency.is_not(None),
     )
 )
 
@@ -99,7 +100,7 @@ def without_images(session: Session, limit: int) -> Sequence[Order]:
 
 
 def urgency(session: Session, study: Study) -> Urgency:
-    """Return the human's word on a study: the newest order's, else the object's own."""
+    """Return the human's word on a study: of the newest order that states one, else the object's own."""
     return urgency_of(study, for_study(session, study))
 
 
@@ -112,6 +113,6 @@ def urgency_of_head(session: Session, head: Head) -> Urgency:
 
 
 def urgency_of(study: Study, orders: Sequence[Order]) -> Urgency:
-    """Return the word of the newest of these orders, else the object's own."""
-    newest = max(orders, key=lambda order: (order.received_at, order.id), default=None)
-    return study.object_urgency if newest is None else newest.urgency
+    """Return the word of the newest of these orders that states one, else the object's own."""
+    said = [(order.received_at, order.id, order.urgency) for order in orders if order.urgency is not None]
+    return max(said)[2] if said else study.object_urgency

@@ -259,10 +259,12 @@ class Order(Base):
     patient_birth_date: Mapped[str] = mapped_column(String(16), default="", server_default="")
     patient_name: Mapped[str] = mapped_column(Text, default="")
     description: Mapped[str] = mapped_column(Text, default="")
-    urgency: Mapped[Urgency] = mapped_column(EnumText(Urgency), default=Urgency.ROUTINE)
+    #: None where no message of the order stated one.
+    urgency: Mapped[Urgency | None] = mapped_column(EnumText(Urgency), default=None)
     cancelled: Mapped[bool] = mapped_column(default=False)
     #: `rest`, `hl7`, `mwl`.
     source: Mapped[str] = mapped_column(String(20))
+    #: When it came first, or last said something new and stated its urgency with it.
     received_at: Mapped[datetime]
 
 

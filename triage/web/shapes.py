@@ -157,7 +157,7 @@ class OrderText(_Body):
     patient_birth_date: str = Field(default="", max_length=16, examples=["19610403"])
     patient_name: str = Field(default="", max_length=400, examples=["SYNTHETIC^ONE"])
     description: str = Field(default="", max_length=400)
-    urgency: Urgency = Urgency.ROUTINE
+    urgency: Urgency | None = Field(default=None, description="Absent: what was said before still holds.")
     cancelled: bool = False
 
 

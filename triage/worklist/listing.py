@@ -183,7 +183,7 @@ def study(session: Session, study_uid: str, now: datetime) -> dict[str, Any]:
         for r in results.of_study(session, row.id)
     ]
     shown["orders"] = [
-        {"urgency": o.urgency.value, "source": o.source, "description": o.description}
+        {"urgency": o.urgency.value if o.urgency else None, "source": o.source, "description": o.description}
         for o in orders.for_study(session, row)
     ]
     shown["pipeline"] = [

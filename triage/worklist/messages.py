@@ -242,9 +242,11 @@ def _request(group: dict[str, _Part], patient: Person) -> OrderRequest:
     )
 
 
-def _urgency(*words: str) -> Urgency:
-    """Return what the first field that is filled in says (HL7 table 0485)."""
-    word = next((word for word in words if word), "R").strip().upper()
+def _urgency(*words: str) -> Urgency | None:
+    """Return what the first field that is filled in says (HL7 table 0485), None where none is."""
+    word = next((word for word in words if word), "").strip().upper()
+    if not word:
+        return None
     if word in ("S", "STAT"):
         return Urgency.STAT
     return Urgency.URGENT if word in _URGENT else Urgency.ROUTINE

@@ -113,6 +113,7 @@ def _request(item: Dataset) -> OrderRequest:
     def text(name: str, most: int) -> str:
         return str(item.get(name) or "").strip()[:most]
 
+    word = text("RequestedProcedurePriority", 16)
     return OrderRequest(
         source=Source.MWL,
         accession_number=text("AccessionNumber", 65),
@@ -123,5 +124,5 @@ def _request(item: Dataset) -> OrderRequest:
         patient_birth_date=text("PatientBirthDate", 16),
         patient_name=text("PatientName", 400),
         description=text("RequestedProcedureDescription", 400),
-        urgency=urgency_of_word(text("RequestedProcedurePriority", 16)),
+        urgency=urgency_of_word(word) if word else None,
     )

@@ -64,7 +64,8 @@ class OrderRequest:
     patient_birth_date: str = ""
     patient_name: str = ""
     description: str = ""
-    urgency: Urgency = Urgency.ROUTINE
+    #: None where the source says nothing of it; that takes nobody's word away.
+    urgency: Urgency | None = None
     cancelled: bool = False
 
     def __post_init__(self) -> None:
@@ -127,7 +128,9 @@ def receive(session: Session, request: OrderRequest, now: datetime, actor: str) 
 
 
 def _fill(row: Order, request: OrderRequest, now: datetime) -> bool:
-    wanted: dict[str, Any] = {"urgency": request.urgency, "cancelled": request.cancelled}
+    wanted: dict[str, Any] = {"cancelled": request.cancelled}
+    # What a cancellation or a change leaves out is not unsaid.
+    wanted["urgency"] = request.urgency or row.urgency
     for name in (
         "accession_number",
         "study_uid",
@@ -137,13 +140,14 @@ def _fill(row: Order, request: OrderRequest, now: datetime) -> bool:
         "patient_name",
         "description",
     ):
-        # What a cancellation or a change leaves out is not unsaid.
         wanted[name] = getattr(request, name) or getattr(row, name) or ""
     if all(getattr(row, name) == value for name, value in wanted.items()):
         return False
     for name, value in wanted.items():
         setattr(row, name, value)
-    row.received_at = now
+    if request.urgency is not None:
+        # Of several orders the newest word counts, and a change that has none makes no old word new.
+        row.received_at = now
     return True
 
 
@@ -151,7 +155,8 @@ def _apply(session: Session, study: Study, order: Order, policy: Policy, now: da
     entry = session.get(Entry, study.id, populate_existing=True)
     if entry is None:
         return
-    cause = f"order by {order.source}: " + ("cancelled" if order.cancelled else order.urgency.value)
+    said = "cancelled" if order.cancelled else order.urgency.value if order.urgency else "no urgency stated"
+    cause = f"order by {order.source}: {said}"
     wanted = bool(stored.for_study(session, study))
     if order.cancelled and not wanted and entry.state in (EntryState.WAITING, EntryState.CLAIMED):
         free = entries.UNCLAIMED
@@ -234,7 +239,7 @@ def _shown(order: Order) -> dict[str, Any]:
             "birth_date": order.patient_birth_date,
         },
         "description": order.description,
-        "urgency": order.urgency.value,
+        "urgency": order.urgency.value if order.urgency else None,
         "source": order.source,
         "received_at": order.received_at.isoformat().replace("+00:00", "Z"),
     }

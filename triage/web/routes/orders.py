@@ -30,7 +30,8 @@ def receive(
     """Keep an order and rank its study anew: STAT and urgent are a human's word and win over the images'.
 
     The order is known again by its accession number, else placer or filler number, else study UID; the same
-    again changes nothing (200), a new one is 201. `cancelled` withdraws the study from the list.
+    again changes nothing (200), a new one is 201. `cancelled` withdraws the study from the list. Without
+    `urgency` it takes no earlier word away.
     """
     web = web_of(request)
     told = OrderRequest(source=Source.REST, **order.model_dump())
