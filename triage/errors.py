@@ -47,6 +47,10 @@ class Conflict(TriageError):
     code = "conflict"
 
 
+class RefusedOnce(Conflict):
+    """A refusal that is said once: what it wrote is kept although the request fails."""
+
+
 class PolicyError(ConfigurationError):
     """A policy that would break a guarantee of the order, or that names what does not exist."""
 

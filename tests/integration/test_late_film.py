@@ -7,7 +7,7 @@ import pytest
 from tests.rawpeer import send
 from tests.receiving import an_object, clock, receiving
 from tests.unit.receive.objects import SR
-from triage.errors import Conflict
+from triage.errors import Conflict, RefusedOnce
 from triage.web import words
 from triage.worklist import actions, history, listing
 
@@ -93,7 +93,24 @@ def test_a_film_under_the_readers_hand_is_shown_and_what_was_decided_before_it_i
     assert (now["status"], now["claimed_by"]) == ("claimed", "ada")
     assert now["reasons"][0] == "new film since it was claimed"
     assert now["events"][-1]["cause"] == "new film since it was claimed"
-    act(room, actions.complete, revision=now["revision"])
+    with pytest.raises(RefusedOnce, match="A film came since the study was claimed"):
+        act(room, actions.complete, revision=now["revision"])
+    told = study(room)
+    assert (told["status"], told["claimed_by"]) == ("claimed", "ada")
+    assert (told["events"][-1]["verb"], told["events"][-1]["actor"]) == ("refused", "ada")
+    act(room, actions.complete, revision=told["revision"])
+    assert study(room)["status"] == "read"
+
+
+def test_each_film_under_the_readers_hand_is_refused_once(room):
+    act(room, actions.claim)
+    for number in (2, 3):
+        send(room.address, an_object(number))
+        with pytest.raises(RefusedOnce):
+            act(room, actions.complete)
+        assert "new film since it was claimed" not in study(room)["reasons"]
+    act(room, actions.complete)
+    assert study(room)["status"] == "read"
 
 
 def test_news_of_a_claim_ends_with_it(room):

@@ -16,7 +16,7 @@ from tests.web_room import Room, open_room
 from triage.domain.finding import Finding
 from triage.domain.policy import Policy
 from triage.domain.result import ResultStep
-from triage.store import results, studies
+from triage.store import entries, policies, results, studies
 from triage.store.accounts import Role
 from triage.store.tables import Instance, Job, StudyEvent
 from triage.worklist.scheduler import Scheduler
@@ -140,6 +140,21 @@ def test_a_reader_claims_reads_and_completes(room: Room) -> None:
     assert post(room, f"{uid_of(2)}/complete").json()["status"] == "read"
     assert post(room, f"{uid_of(2)}/complete").status_code == 409
     assert post(room, f"{uid_of(3)}/release").status_code == 409
+
+
+def test_a_done_with_the_newest_etag_is_refused_once_after_a_film_that_came_meanwhile(room: Room) -> None:
+    address = f"/api/v1/studies/{uid_of(2)}"
+    post(room, f"{uid_of(2)}/claim")
+    with room.db.write() as session:
+        study, policy = studies.by_uid(session, uid_of(2)), policies.active(session)
+        entries.show_new_film(session, study, policy, room.clock(), actor="receive")
+    newest = room.client.get(address, headers=room.bearer()).headers["etag"]
+    refused = post(room, f"{uid_of(2)}/complete", **{"If-Match": newest})
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith("A film came since the study was claimed")
+    assert get(room, address)["status"] == "claimed"
+    assert post(room, f"{uid_of(2)}/complete", **{"If-Match": newest}).status_code == 412
+    assert post(room, f"{uid_of(2)}/complete").json()["status"] == "read"
 
 
 def test_a_clock_that_goes_back_changes_neither_the_order_nor_who_reads_what(room: Room) -> None:

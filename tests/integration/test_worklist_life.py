@@ -25,7 +25,7 @@ from triage.domain.finding import Finding, FindingResult, NotEvaluated, Outcome,
 from triage.domain.policy import Mode, Policy
 from triage.domain.priority import Urgency
 from triage.domain.study import CompletedBy, StudyState, StudyStep
-from triage.errors import Conflict, IllegalTransition
+from triage.errors import Conflict, IllegalTransition, RefusedOnce
 from triage.store import assessments, entries, migrations, policies, studies
 from triage.store.database import Database
 from triage.store.tables import Entry, Instance
@@ -196,7 +196,7 @@ class Life(RuleBasedStateMachine):
         try:
             with self.db.write() as session:
                 ups.change_state(session, workitem, change, "ae:READER", self.now)
-        except ups.UpsError:
+        except (ups.UpsError, RefusedOnce):
             assert self._state(uid) == before
 
     @precondition(lambda self: self.count)

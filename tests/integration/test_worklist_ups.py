@@ -11,6 +11,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush
 
 from tests.reading_room import fill, uid_of
+from triage.store import entries, policies, studies
 from triage.worklist import actions, listing, ups, ups_rs
 from triage.worklist.ups_service import UpsService
 
@@ -111,6 +112,23 @@ def test_claim_and_completion_by_change_of_state(db, now, association):
     assert (code.Status, got.ProcedureStepState) == (0, "COMPLETED")
 
 
+def film_comes(db, now, uid):
+    with db.write() as session:
+        study, policy = studies.by_uid(session, uid), policies.active(session)
+        entries.show_new_film(session, study, policy, now, actor="receive")
+
+
+def test_a_completion_after_a_film_that_came_meanwhile_fails_once(db, now, association):
+    first = rest(db, now)[0]
+    [item] = find(association, StudyInstanceUID=first)
+    assert change(association, item.SOPInstanceUID, "IN PROGRESS") == 0
+    film_comes(db, now, first)
+    assert change(association, item.SOPInstanceUID, "COMPLETED") == 0x0110
+    assert status(db, now, first) == ("claimed", "ae:READER")
+    assert change(association, item.SOPInstanceUID, "COMPLETED") == 0
+    assert status(db, now, first)[0] == "read"
+
+
 def test_a_client_that_cancels_gives_the_study_back_to_the_list(db, now, association):
     before = rest(db, now)
     [item] = find(association, StudyInstanceUID=before[0])
@@ -160,6 +178,9 @@ def test_the_web_client_claims_and_completes(db, now):
     assert put("IN PROGRESS") == 200
     assert put("IN PROGRESS", "2.25.1") == 409
     assert put("COMPLETED", "2.25.1") == 400
+    film_comes(db, now, first)
+    assert put("COMPLETED") == 409
+    assert status(db, now, first) == ("claimed", "ada")
     assert put("COMPLETED") == 200
     assert status(db, now, first)[0] == "read"
 

@@ -49,6 +49,8 @@ class EntryVerb(StrEnum):
     PINNED = "pinned"
     LOWERED = "lowered"
     NOTED = "noted"
+    #: A done was refused, since a film had come that its reader may not have seen.
+    REFUSED = "refused"
     #: It waited longer than the policy's upper limit.
     AGED_OUT = "aged_out"
     DUE_WARNED = "due_warned"

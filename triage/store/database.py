@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
-from triage.errors import ConfigurationError
+from triage.errors import ConfigurationError, RefusedOnce
 
 #: How long a transaction waits for another process's lock before it gives up.
 BUSY_TIMEOUT = 5.0  # seconds
@@ -94,18 +94,26 @@ class Database:
     def write(self, *, repeatable: bool = False) -> Iterator[Session]:
         """Give a session whose work is durable when the block ends, or undone when it raises.
 
+        What wrote that it refused (`RefusedOnce`) is kept, and raised again after the commit.
+
         The commit of `repeatable` work does not wait for the disk: it outlives the process but perhaps not a
         power cut, after which its owner can do it again from what is durable elsewhere. Commits keep their
         order, so nothing that was built upon it is kept without it.
         """
         with self._exclusive() as bind, Session(bind, expire_on_commit=False) as session:
             self._begin(session.connection(), repeatable=repeatable)
-            yield session
+            refusal = None
+            try:
+                yield session
+            except RefusedOnce as error:
+                refusal = error
             session.commit()
             topics: set[str] = session.info.get("topics", set())
         if topics:
             for listener in list(self._listeners):
                 listener(frozenset(topics))
+        if refusal is not None:
+            raise refusal
 
     def _begin(self, connection: Connection, *, repeatable: bool) -> None:
         if not self.is_sqlite:

@@ -35,7 +35,7 @@ from triage.domain.priority import (
     spot,
     standing_of,
 )
-from triage.errors import Conflict
+from triage.errors import Conflict, RefusedOnce
 from triage.store import assessments, orders, studies
 from triage.store.database import announce
 from triage.store.prepared import Insert, Prepared
@@ -244,6 +244,25 @@ def show_new_film(session: Session, study: Study, policy: Policy, now: datetime,
     guarded_update(session, entry, entry.state, changes)
     if not rerank(session, study, policy, now, verb=EntryVerb.RECEIVED, cause=said, actor=actor):
         record(session, entry, EntryVerb.RECEIVED, now, actor=actor, cause=said)
+
+
+def refuse_unseen_film(session: Session, entry: Entry, now: datetime, *, actor: str) -> None:
+    """Refuse what its reader decided before a film came, and remember that this was said.
+
+    Raises:
+        RefusedOnce: a film came since the entry was claimed, and its reader was not told so by a refusal yet.
+    """
+    news = _news_of(entry)
+    if NEW_SINCE_CLAIM not in news:
+        return
+    rest = [said for said in news if said != NEW_SINCE_CLAIM]
+    standing = {name: value for name, value in entry.standing.items() if name != "news"}
+    guarded_update(
+        session, entry, entry.state, {"standing": {**standing, **({"news": rest} if rest else {})}}
+    )
+    record(session, entry, EntryVerb.REFUSED, now, actor=actor, cause=NEW_SINCE_CLAIM)
+    msg = "A film came since the study was claimed; look at it, then mark the study as read once more."
+    raise RefusedOnce(msg)
 
 
 def guarded_update(session: Session, entry: Entry, state: EntryState, values: dict[str, Any]) -> None:

@@ -95,9 +95,15 @@ def complete(
     *,
     anyone: bool = False,
 ) -> None:
-    """Mark a claimed entry as read; it leaves the list for the history."""
+    """Mark a claimed entry as read; it leaves the list for the history.
+
+    Raises:
+        RefusedOnce: a film came since the claim. A page or client that renews itself may know the newest
+            revision without its reader having seen the film, so the reader is told and decides once more.
+    """
     entry, _ = _entry(session, study_uid, revision)
     _own(entry, actor, anyone)
+    entries.refuse_unseen_film(session, entry, now, actor=actor)
     changes = {"read_by": actor, "read_at": now}
     entries.step(session, entry, EntryStep.COMPLETE, now, actor=actor, changes=changes)
 

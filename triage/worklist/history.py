@@ -35,6 +35,7 @@ WORDS: Mapping[str, str] = {
     EntryVerb.PINNED: "pinned ahead",
     EntryVerb.LOWERED: "lowered",
     EntryVerb.NOTED: "note written",
+    EntryVerb.REFUSED: "not marked as read: look at the new film first",
     EntryVerb.AGED_OUT: "waited longer than the limit: moved ahead",
     EntryVerb.DUE_WARNED: "due soon",
     EntryVerb.DUE_BREACHED: "overdue",

@@ -129,6 +129,7 @@ def change_state(session: Session, uid: str, change: Dataset, actor: str, now: d
 
     Raises:
         UpsError: with the status of PS3.4 table CC.2.1-2.
+        RefusedOnce: a film came since the claim; the next COMPLETED is accepted.
     """
     entry = session.scalars(select(Entry).where(Entry.workitem_uid == _known_form(uid))).first()
     if entry is None:

@@ -12,6 +12,7 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from sqlalchemy.orm import Session
 
+from triage.errors import RefusedOnce
 from triage.worklist import ups
 
 MAX_LIMIT = 1000
@@ -67,6 +68,8 @@ def change_state(session: Session, uid: str, body: bytes, actor: str, now: datet
         ups.change_state(session, uid, change, actor, now)
     except ups.UpsError as error:
         return _error(error)
+    except RefusedOnce as error:
+        return _refused(409, str(error))
     return Answer(200)
 
 
