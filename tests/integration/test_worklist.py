@@ -12,6 +12,7 @@ from tests.reports import no_answer
 from triage.domain.entry import EntryVerb
 from triage.domain.finding import Finding, NotEvaluated
 from triage.domain.policy import Mode, Policy
+from triage.domain.study import StudyStep
 from triage.errors import Conflict, IllegalTransition, UnknownStudy
 from triage.store import assessments, entries, policies, studies
 from triage.store.tables import Instance
@@ -55,6 +56,33 @@ def scheduler(db):
 
 def test_likely_disease_is_first_and_the_rest_in_order_of_arrival(db, three):
     assert uids(db, three) == [uid_of(3), uid_of(1), uid_of(2)]
+
+
+def late_film(db, number, now):
+    with db.write() as session:
+        study, policy = studies.by_uid(session, uid_of(number)), policies.active(session)
+        studies.step(session, study, StudyStep.REOPEN, now, cause="late image")
+        entries.rerank(session, study, policy, now, verb=EntryVerb.RECEIVED, cause="another object")
+
+
+def test_a_negative_study_with_a_film_that_is_pending_is_pending(db, three):
+    assert item(db, uid_of(2), three)["assessment"]["outcome"] == "negative"
+    late_film(db, 2, three)
+    assert uids(db, three) == [uid_of(3), uid_of(2), uid_of(1)]
+    shown = item(db, uid_of(2), three)
+    minutes = Policy().minutes["not_evaluated"]
+    assert (shown["assessment"]["state"], shown["assessment"]["outcome"]) == ("receiving", None)
+    assert shown["assessment"]["findings"] == []
+    assert shown["advance_minutes"] == minutes
+    assert shown["reasons"] == [f"not evaluated in full yet: {minutes:.0f} min ahead"]
+
+
+def test_a_positive_study_with_a_film_that_is_pending_keeps_its_place_and_outcome(db, three):
+    before = item(db, uid_of(3), three)
+    late_film(db, 3, three)
+    after = item(db, uid_of(3), three)
+    assert after["assessment"]["outcome"] == "positive"
+    assert (after["effective_at"], after["reasons"]) == (before["effective_at"], before["reasons"])
 
 
 def test_a_negative_film_beside_one_that_could_not_be_decoded_is_no_negative_study(db, three):

@@ -63,6 +63,8 @@ class Evaluation:
     findings: tuple[FindingResult, ...] = ()
     #: Why a film beside the evaluated ones has no answer.
     unseen: NotEvaluated | None = None
+    #: False while a film may still come or be judged: until then no sign of disease says nothing.
+    settled: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,9 @@ def _unevaluated_sentence(said: Evaluation) -> str:
         phrase = REASON_PHRASES[said.reason] if said.reason else "no reason given"
         return f"not evaluated, {phrase}"
     # Whatever the others show: else a higher probability could move the study back.
-    return f"a film was not evaluated, {REASON_PHRASES[said.unseen]}" if said.unseen else ""
+    if said.unseen:
+        return f"a film was not evaluated, {REASON_PHRASES[said.unseen]}"
+    return "" if said.settled else "not evaluated in full yet"
 
 
 def standing_of(inputs: Inputs) -> Standing:

@@ -43,7 +43,8 @@ class CompletedBy(StrEnum):
     QUIET = "quiet"
 
 
-_SETTLED = (StudyState.ASSESSED, StudyState.NOT_EVALUATED, StudyState.FAILED)
+#: Every film that came is answered for.
+SETTLED = (StudyState.ASSESSED, StudyState.NOT_EVALUATED, StudyState.FAILED)
 
 STUDY = Lifecycle(
     "study",
@@ -55,6 +56,6 @@ STUDY = Lifecycle(
         (StudyState.ASSESSING, StudyStep.FAIL): StudyState.FAILED,
         (StudyState.COMPLETE, StudyStep.REOPEN): StudyState.RECEIVING,
         (StudyState.ASSESSING, StudyStep.REOPEN): StudyState.RECEIVING,
-        **{(state, StudyStep.REOPEN): StudyState.RECEIVING for state in _SETTLED},
+        **{(state, StudyStep.REOPEN): StudyState.RECEIVING for state in SETTLED},
     },
 )

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from triage.domain.assessment import FilmAssessment, conclude
 from triage.domain.finding import Finding, FindingResult, FindingState, Outcome
 from triage.domain.priority import Evaluation
-from triage.domain.study import StudyState
+from triage.domain.study import SETTLED, StudyState
 from triage.store.tables import FilmAssessmentRow, Instance, Study
 
 
@@ -122,13 +122,13 @@ def evaluation_of(
 ) -> tuple[Evaluation, FilmAssessmentRow | None]:
     """Return what the order needs to know of a study with these answers, and the film that decides it.
 
-    While films are pending, the worst evaluated film so far already ranks the study; a film that was not
-    evaluated says nothing until all have been looked at.
+    While films are pending, the worst evaluated film so far already ranks the study, beside what a study that
+    is pending gets; a film that was not evaluated says nothing until all have been looked at.
     """
     said = conclude([to_domain(row) for row in rows])
     deciding = next((r for r in rows if said.film and r.sop_instance_uid == said.film.sop_instance_uid), None)
     failed = study.state is StudyState.FAILED
-    settled = study.state in (StudyState.ASSESSED, StudyState.NOT_EVALUATED, StudyState.FAILED)
+    settled = study.state in SETTLED
     if said.outcome is Outcome.NOT_EVALUATED and not settled:
         return Evaluation(), deciding
     if deciding is None:
@@ -143,6 +143,7 @@ def evaluation_of(
             any_disease_high=deciding.any_disease_high,
             findings=findings_from_json(deciding.findings),
             unseen=said.unseen,
+            settled=settled,
         ),
         deciding,
     )

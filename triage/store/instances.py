@@ -10,7 +10,7 @@ from sqlalchemy import Table, and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from triage.domain.result import ResultState
-from triage.domain.study import StudyState
+from triage.domain.study import SETTLED, StudyState
 from triage.store.prepared import Insert, Prepared
 from triage.store.tables import Entry, FilmAssessmentRow, Instance, Result, Study
 
@@ -117,8 +117,6 @@ def paths(session: Session) -> dict[str, int]:
     return dict(session.execute(query).tuples().all())
 
 
-#: A study in one of these states asks nothing more of its files.
-_SETTLED = (StudyState.ASSESSED, StudyState.NOT_EVALUATED, StudyState.FAILED)
 #: A result in one of these states has reached its destination, or was given up.
 _DELIVERED = (ResultState.SENT, ResultState.COMMITTED, ResultState.DEAD)
 
@@ -141,7 +139,7 @@ def done_with(session: Session, before: datetime, limit: int) -> Sequence[Instan
             Instance.received_at < before,
             ~waits,
             or_(
-                and_(Study.state.in_(_SETTLED), reported),
+                and_(Study.state.in_(SETTLED), reported),
                 and_(Study.state == StudyState.COMPLETE, ~listed),
             ),
         )

@@ -19,7 +19,7 @@ from triage.domain.entry import EntryState
 from triage.domain.finding import Outcome
 from triage.domain.policy import Policy
 from triage.domain.priority import Key, Urgency
-from triage.domain.study import StudyState
+from triage.domain.study import SETTLED, StudyState
 from triage.store import entries, orders, policies
 from triage.store.tables import Entry, Study
 from triage.store.types import from_micros, to_micros
@@ -147,7 +147,12 @@ def _made(row: Row[Any], policy: Policy) -> dict[str, Any]:
 
 
 def assessment(state: str, sentence: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the model said of a study, as the list shows it."""
+    """Return what the model said of a study, as the list shows it.
+
+    Nothing while a study is pending whose films so far are negative: the next may be the diseased one.
+    """
+    if state not in SETTLED and answer.get("outcome") == Outcome.NEGATIVE.value:
+        answer = {}
     return {
         "state": state,
         "outcome": Outcome.NOT_EVALUATED.value if state in _UNJUDGED else answer.get("outcome"),

@@ -51,7 +51,7 @@ def evaluations(draw):
         Outcome.POSITIVE if worst >= HIGH else Outcome.UNDETERMINED if worst >= LOW else Outcome.NEGATIVE
     )
     unseen = draw(st.sampled_from([None, NotEvaluated.UNDECODABLE]))
-    return Evaluation(outcome, None, False, disease, LOW, HIGH, findings, unseen)
+    return Evaluation(outcome, None, False, disease, LOW, HIGH, findings, unseen, draw(st.booleans()))
 
 
 pins = st.lists(
@@ -185,6 +185,13 @@ def test_a_film_without_an_answer_never_sinks_below_a_negative_one_that_came_wit
         rank(replace(film, evaluation=unknown), policy).key
         <= rank(replace(film, evaluation=negative), policy).key
     )
+
+
+@given(inputs, policies(), evaluations())
+def test_a_study_that_is_pending_has_at_least_the_advance_of_one_without_an_answer(film, policy, said):
+    pending = replace(film, evaluation=replace(said, settled=False))
+    without = replace(film, evaluation=Evaluation())
+    assert rank(pending, policy).advance >= rank(without, policy).advance
 
 
 @settings(max_examples=200)
