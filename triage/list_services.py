@@ -8,7 +8,7 @@ from functools import partial
 
 from triage.settings import Settings
 from triage.store.database import Database
-from triage.worklist import history, mwl
+from triage.worklist import history, messages, mwl
 from triage.worklist.mllp import MllpServer
 from triage.worklist.scheduler import Scheduler
 from triage.worklist.ups_service import UpsService
@@ -29,10 +29,11 @@ def ask_worklists(
 def keep_history(
     scheduler: Scheduler, settings: Settings, db: Database, clock: Callable[[], datetime]
 ) -> None:
-    """Let the scheduler forget what the settings do not keep."""
+    """Let the scheduler forget what the settings do not keep, and messages that nobody repeats any more."""
+    every = timedelta(hours=1)
+    scheduler.also("messages", partial(messages.forget, db, clock), every)
     days = settings.scheduler.history_days
     if days:
-        every = timedelta(hours=1)
         scheduler.also("history", partial(history.forget, db, clock, timedelta(days=days)), every)
 
 

@@ -237,6 +237,26 @@ def test_a_control_id_is_worked_on_once(db, now):
         assert session.scalar(select(func.count()).select_from(Message)) == 2
 
 
+def test_a_control_id_that_is_counted_anew_swallows_no_order(db, now, caplog):
+    arrive(db, 1, now)
+    arrive(db, 2, now)
+    messages.answer(db, orm("1", word="R", accession="ACC00001", patient="SYN-00001"), lambda: now)
+    assert messages.answer(db, orm("1", word="S"), lambda: now + MINUTE).code == "AA"
+    assert study(db, now, 2)["band"] == 0
+    with caplog.at_level("INFO"):
+        messages.answer(db, orm("1", word="S"), lambda: now + 2 * MINUTE)
+    assert [record.event for record in caplog.records] == ["hl7_repeated"]
+    assert "SYN" not in caplog.text
+
+
+def test_messages_are_forgotten_when_nobody_repeats_them_any_more(db, now):
+    messages.answer(db, orm("1"), lambda: now)
+    messages.answer(db, orm("2"), lambda: now + timedelta(days=29))
+    assert messages.forget(db, lambda: now + timedelta(days=31)) == 1
+    with db.read() as session:
+        assert session.scalars(select(Message.control_id)).all() == ["2"]
+
+
 def test_adt_a40_merges(db, now):
     arrive(db, 2, now)
     message = (

@@ -269,13 +269,15 @@ class Order(Base):
 
 
 class Message(Base):
-    """An HL7 message that was answered: the same control ID again gets the same answer and does nothing."""
+    """The last HL7 message with a control ID: the very same again gets the same answer and does nothing."""
 
     __tablename__ = "message"
     __table_args__ = (UniqueConstraint("sender", "control_id"),)
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     sender: Mapped[str] = mapped_column(String(200))
     control_id: Mapped[str] = mapped_column(String(200))
+    #: SHA-256 of the whole message; empty for one of a version that did not keep it.
+    digest: Mapped[str] = mapped_column(String(64), server_default="")
     at: Mapped[datetime] = mapped_column(index=True)
     #: AA or AE; a message that was refused as a whole (AR) is not kept.
     answer: Mapped[str] = mapped_column(String(2))

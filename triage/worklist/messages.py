@@ -5,14 +5,15 @@ Understood: ORM^O01, OMI^O23, OMG^O19 (orders), ADT^A08 and A31 (patient changed
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import hl7
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from triage.domain.priority import Urgency
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 
 #: A segment longer than this carries a document, not an order.
 MAX_SEGMENT = 64 * 1024
+
+#: A sender repeats what was not answered within minutes or, after an outage, days.
+_REMEMBERED = timedelta(days=30)
+#: Messages that one transaction forgets, so that no writer waits.
+_AT_ONCE = 1000
 
 _ORDERS = {("ORM", "O01"), ("OMI", "O23"), ("OMG", "O19")}
 _CHANGES = {("ADT", "A08"), ("ADT", "A31")}
@@ -106,8 +112,9 @@ def _first(message: hl7.Message, name: str) -> _Part | None:
 def answer(db: Database, raw: bytes, clock: Callable[[], datetime]) -> Reply:
     """Return the acknowledgement of one message; AA only after its effect is committed.
 
-    A control ID (MSH-10) that was answered before gets the same code again and changes nothing. AE says that
-    the content must be corrected, AR that the message is of no kind that is read here.
+    The same message again (control ID and every byte) gets the same code and changes nothing; a control ID
+    alone says nothing, since senders count from the beginning again. AE says that the content must be
+    corrected, AR that the message is of no kind that is read here.
     """
     try:
         message = _parse(raw)
@@ -119,20 +126,38 @@ def answer(db: Database, raw: bytes, clock: Callable[[], datetime]) -> Reply:
     except Rejected as error:
         return Reply("AR", _acknowledge(message, "AR", str(error)))
     sender = f"{_text(message, 'MSH', 3)}|{_text(message, 'MSH', 4)}"[:200]
+    digest = hashlib.sha256(raw).hexdigest()
     code, sentence = "AA", ""
     with db.write() as session:
         query = select(Message).where(Message.sender == sender, Message.control_id == control)
         known = session.scalars(query).first()
-        if known is not None:
+        if known is not None and known.digest == digest:
+            said = {"event": "hl7_repeated", "type": "^".join(kind), "answer": known.answer}
+            log.info("an HL7 message came again and changed nothing", extra=said)
             return Reply(known.answer, _acknowledge(message, known.answer, "answered before"))
         try:
             with session.begin_nested():
                 _apply(session, message, kind, clock(), f"hl7 {sender}"[:80])
         except (Erroneous, orders.BadOrder) as error:
             code, sentence = "AE", str(error)
-        session.add(Message(sender=sender, control_id=control, at=clock(), answer=code))
+        row = known or Message(sender=sender, control_id=control)
+        row.digest, row.at, row.answer = digest, clock(), code
+        session.add(row)
     log.info("an HL7 message was answered", extra={"event": "hl7", "type": "^".join(kind), "answer": code})
     return Reply(code, _acknowledge(message, code, sentence))
+
+
+def forget(db: Database, clock: Callable[[], datetime]) -> int:
+    """Forget messages that no sender repeats any more; return how many that were."""
+    removed = 0
+    while True:
+        with db.write() as session:
+            old = select(Message.id).where(Message.at < clock() - _REMEMBERED).limit(_AT_ONCE)
+            numbers = session.scalars(old).all()
+            session.execute(delete(Message).where(Message.id.in_(numbers)))
+        removed += len(numbers)
+        if len(numbers) < _AT_ONCE:
+            return removed
 
 
 def _parse(raw: bytes) -> hl7.Message:
