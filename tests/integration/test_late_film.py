@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.rawpeer import send
 from tests.receiving import an_object, clock, receiving
 from tests.unit.receive.objects import SR
+from triage.domain.policy import Policy
 from triage.errors import Conflict, RefusedOnce
 from triage.web import words
-from triage.worklist import actions, history, listing
+from triage.worklist import actions, history, listing, orders, policy_change, ups
+from triage.worklist.orders import OrderRequest, Source
+from triage.worklist.scheduler import age_out
 
 STUDY = "1.2.3"
 
@@ -120,14 +125,57 @@ def test_news_of_a_claim_ends_with_it(room):
     assert "new film since it was claimed" not in waiting(room)[0]["reasons"]
 
 
-def test_a_machine_reader_gets_another_workitem_to_do(room):
-    from triage.worklist import ups
-
+def workitem(room):
     with room.db.read() as session:
-        (done,) = ups.search(session, ups.Dataset())
+        (item,) = ups.search(session, ups.Dataset())
+    assert item.ProcedureStepState == "SCHEDULED"
+    return item.SOPInstanceUID
+
+
+def order(room, **values):
+    with room.db.write() as session:
+        orders.receive(session, OrderRequest(Source.REST, study_uid=STUDY, **values), clock(), "ris")
+
+
+def test_a_machine_reader_gets_another_workitem_to_do(room):
+    done = workitem(room)
     read(room)
     send(room.address, an_object(2))
-    with room.db.read() as session:
-        (again,) = ups.search(session, ups.Dataset())
-    assert again.ProcedureStepState == "SCHEDULED"
-    assert again.SOPInstanceUID != done.SOPInstanceUID
+    assert workitem(room) != done
+
+
+@pytest.mark.parametrize("back", ["film", "order"])
+def test_a_cancelled_workitem_comes_back_as_another_one_that_no_old_key_opens(room, back):
+    cancelled = workitem(room)
+    change = ups.Dataset()
+    change.TransactionUID, change.ProcedureStepState = "2.25.4711", "IN PROGRESS"
+    with room.db.write() as session:
+        ups.change_state(session, cancelled, change, "ae:READER", clock())
+    order(room, cancelled=True)
+    assert waiting(room) == []
+    send(room.address, an_object(2)) if back == "film" else order(room)
+    fresh = workitem(room)
+    assert fresh != cancelled
+    act(room, actions.claim)
+    change.ProcedureStepState = "COMPLETED"
+    with room.db.write() as session, pytest.raises(ups.UpsError) as refused:
+        ups.change_state(session, fresh, change, "ae:READER", clock())
+    assert refused.value.status == 0xC301
+
+
+@pytest.mark.parametrize("back", ["reopened", "restored by a film", "restored by an order"])
+def test_what_comes_back_under_a_longer_limit_does_not_stand_at_the_old_one(room, back):
+    late = clock() + timedelta(minutes=Policy().upper_limit_minutes + 1)
+    with room.db.write() as session:
+        assert age_out(session, Policy(), late) == 1
+    assert "moved to the limit" in waiting(room)[0]["reasons"][0]
+    if back == "reopened":
+        read(room)
+    else:
+        order(room, cancelled=True)
+    with room.db.write() as session:
+        policy_change.switch(session, Policy(name="patient", upper_limit_minutes=1000), clock(), "admin")
+    order(room) if back == "restored by an order" else send(room.address, an_object(2))
+    (shown,) = waiting(room)
+    assert not any("moved to the limit" in reason for reason in shown["reasons"])
+    assert shown["advance_minutes"] == Policy().minutes["not_evaluated"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from triage.domain.entry import EntryState, EntryStep, EntryVerb
+from triage.domain.entry import EntryState, EntryVerb
 from triage.domain.finding import NotEvaluated
 from triage.domain.header import Family, Header, family, unjudged_reason
 from triage.domain.policy import Policy
@@ -129,12 +129,12 @@ class Recorder:
         unseen = state in (EntryState.READ, EntryState.CLAIMED) and film
         if not restored and not unseen and not kept.moved:
             return
+        policy = self._policy(session)
         if restored:
             entry = session.get_one(Entry, kept.study.id, populate_existing=True)
-            entries.step(session, entry, EntryStep.RESTORE, kept.now, actor="receive", cause="new image")
+            entries.restore(session, entry, policy, kept.now, actor="receive", cause="new image")
         session.flush()
         study = session.get_one(Study, kept.study.id, populate_existing=True)
-        policy = self._policy(session)
         if unseen:
             entries.show_new_film(session, study, policy, kept.now, actor="receive")
         else:

@@ -235,15 +235,31 @@ def show_new_film(session: Session, study: Study, policy: Policy, now: datetime,
     news = [*(one for one in _news_of(entry) if one != said), said]
     changes: dict[str, Any] = {"standing": {**entry.standing, "news": news}}
     if entry.state is EntryState.READ:
-        # To UPS clients a completed workitem is final: this is another one.
-        changes |= {"read_by": None, "read_at": None, "workitem_uid": random_uid(), **UNCLAIMED}
-        changes["transaction_uid"] = ""
+        changes |= {"read_by": None, "read_at": None, **UNCLAIMED, **_begun_anew(entry, policy, now)}
         step(session, entry, EntryStep.REOPEN, now, actor=actor, cause=said, changes=changes)
         rerank(session, study, policy, now, verb=EntryVerb.RECEIVED, cause="another object", actor=actor)
         return
     guarded_update(session, entry, entry.state, changes)
     if not rerank(session, study, policy, now, verb=EntryVerb.RECEIVED, cause=said, actor=actor):
         record(session, entry, EntryVerb.RECEIVED, now, actor=actor, cause=said)
+
+
+def restore(session: Session, entry: Entry, policy: Policy, now: datetime, *, actor: str, cause: str) -> None:
+    """Bring a withdrawn entry back into the list, in its old place; the caller ranks it anew."""
+    changes = _begun_anew(entry, policy, now)
+    step(session, entry, EntryStep.RESTORE, now, actor=actor, cause=cause, changes=changes)
+
+
+def _begun_anew(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
+    """Return what an entry that was read or withdrawn comes back with."""
+    limit = now - timedelta(minutes=policy.upper_limit_minutes)
+    return {
+        # To UPS clients a completed or cancelled workitem is final: this is another one.
+        "workitem_uid": random_uid(),
+        "transaction_uid": "",
+        # The policy may have changed meanwhile, which only looks at what is unread.
+        "aged_out": entry.aged_out and entry.arrived_at <= limit,
+    }
 
 
 def refuse_unseen_film(session: Session, entry: Entry, now: datetime, *, actor: str) -> None:

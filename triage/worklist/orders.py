@@ -163,7 +163,7 @@ def _apply(session: Session, study: Study, order: Order, policy: Policy, now: da
         entries.step(session, entry, EntryStep.WITHDRAW, now, actor=actor, cause=cause, changes=free)
         return
     if wanted and not order.cancelled and entry.state is EntryState.WITHDRAWN:
-        entries.step(session, entry, EntryStep.RESTORE, now, actor=actor, cause=cause)
+        entries.restore(session, entry, policy, now, actor=actor, cause=cause)
     if not entries.rerank(session, study, policy, now, verb=EntryVerb.ORDERED, cause=cause, actor=actor):
         entries.record(session, entry, EntryVerb.ORDERED, now, actor=actor, cause=cause)
 
