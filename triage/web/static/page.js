@@ -21,12 +21,14 @@ function rowOf(uid) {
   return list.all().find((row) => row.dataset.uid === uid) ?? null;
 }
 
+function seenIn(element) {
+  return element && { uid: element.dataset.uid, etag: element.dataset.etag };
+}
+
+/** The study that a key is meant for, as the reader sees it now. */
 function subject() {
   if (gone && Date.now() - gone.at < MEANT) return gone.study;
-  const element = rowOf(selected) ?? panel.article();
-  if (!element) return null;
-  const { uid, etag, status } = element.dataset;
-  return { uid, etag, status };
+  return seenIn(rowOf(selected) ?? panel.article());
 }
 
 function select(row, { focus = true } = {}) {
@@ -48,13 +50,13 @@ function move(step) {
   select(rows[next]);
 }
 
-async function act(verb, body, said) {
-  const study = subject();
+/** Do it to the study that the reader meant, and only as the reader saw it: the list may have moved on since. */
+async function act(study, verb, body, said) {
   if (!study) return tell("Choose a study first: j and k move.", true);
   if (!mayRead) return tell("Your role may look, but not change the list.", true);
   leaving.add(study.uid);
   try {
-    await post(`/api/v1/studies/${study.uid}/${verb}`, body, verb === "feedback" ? "" : study.etag);
+    await post(`/api/v1/studies/${study.uid}/${verb}`, body, study.etag);
     tell(said);
   } catch (error) {
     tell(error.message, true);
@@ -64,12 +66,8 @@ async function act(verb, body, said) {
   panel.renew(study.uid);
 }
 
-const claim = () => act("claim", null, "Claimed: it is yours until you release it or it is done.");
-const complete = () => act("complete", null, "Done: the study is read.");
-const release = () => act("release", null, "Released: it waits in its old place.");
-
-async function shift(verb) {
-  if (!subject()) return tell("Choose a study first: j and k move.", true);
+async function shift(study, verb) {
+  if (!study) return tell("Choose a study first: j and k move.", true);
   const ahead = verb === "pin";
   const given = await prompt({
     title: ahead ? "Pin ahead" : "Lower",
@@ -78,17 +76,23 @@ async function shift(verb) {
     label: "Reason",
     needed: true,
   });
-  if (given) await act(verb, { minutes: given.minutes, reason: given.text }, ahead ? "Pinned ahead." : "Lowered.");
+  const said = ahead ? "Pinned ahead." : "Lowered.";
+  if (given) await act(study, verb, { minutes: given.minutes, reason: given.text }, said);
 }
 
-async function note() {
-  if (!subject()) return tell("Choose a study first: j and k move.", true);
+async function note(study) {
+  if (!study) return tell("Choose a study first: j and k move.", true);
   const given = await prompt({ title: "Note", hint: "For the other readers; empty removes it.", label: "Text" });
-  if (given) await act("note", { text: given.text }, "Note kept.");
+  if (given) await act(study, "note", { text: given.text }, "Note kept.");
 }
 
-const deeds = { claim, complete, release };
-const questions = { pin: () => shift("pin"), lower: () => shift("lower"), note };
+// Each takes the study as it was when the reader pressed; a question that stays open never asks for it anew.
+const deeds = {
+  claim: (study) => act(study, "claim", null, "Claimed: it is yours until you release it or it is done."),
+  complete: (study) => act(study, "complete", null, "Done: the study is read."),
+  release: (study) => act(study, "release", null, "Released: it waits in its old place."),
+};
+const questions = { pin: (study) => shift(study, "pin"), lower: (study) => shift(study, "lower"), note };
 
 /** Send a dead letter again; its row says so until the page is read anew. */
 async function retry(button) {
@@ -107,11 +111,14 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.retry) retry(button);
   if (button?.dataset.heat) panel.heat(button);
-  if (button?.dataset.do) deeds[button.dataset.do]();
-  if (button?.dataset.ask) questions[button.dataset.ask]();
+  // A panel's buttons are for the study that the panel shows, whatever is chosen in the list by now.
+  const study = seenIn(button?.closest(".panel"));
+  if (button?.dataset.do) deeds[button.dataset.do](study);
+  if (button?.dataset.ask) questions[button.dataset.ask](study);
   if (button?.dataset.feedback) {
     const agrees = button.dataset.agrees === "yes";
-    act("feedback", { finding: button.dataset.feedback, agrees }, agrees ? "Agreement kept." : "Disagreement kept.");
+    const said = agrees ? "Agreement kept." : "Disagreement kept.";
+    act(study, "feedback", { finding: button.dataset.feedback, agrees }, said);
   }
   const row = event.target.closest(".row");
   const plain = !(event.ctrlKey || event.metaKey || event.shiftKey);
@@ -162,12 +169,12 @@ bindKeys({
   ArrowDown: () => move(1),
   ArrowUp: () => move(-1),
   Enter: () => selected && rowOf(selected) && location.assign(`/studies/${selected}`),
-  c: claim,
-  d: complete,
-  r: release,
-  p: questions.pin,
-  l: questions.lower,
-  n: note,
+  c: () => deeds.claim(subject()),
+  d: () => deeds.complete(subject()),
+  r: () => deeds.release(subject()),
+  p: () => questions.pin(subject()),
+  l: () => questions.lower(subject()),
+  n: () => questions.note(subject()),
   w: () => panel.why(subject()?.uid),
   v: () => document.querySelector("[data-viewer]")?.click() ?? tell("No viewer is configured here.", true),
   i: () => panel.film()?.invert(),
@@ -190,7 +197,8 @@ let lastHand = Date.now();
 for (const kind of ["keydown", "pointerdown", "wheel"]) addEventListener(kind, () => { lastHand = Date.now(); }, { passive: true });
 const ALIVE = 4 * 60 * 1000;
 setInterval(() => {
-  if (Date.now() - lastHand > ALIVE) return;
+  // A sign of life changes the study's ETag, and the answer to an open question would be refused for it.
+  if (Date.now() - lastHand > ALIVE || document.getElementById("ask").open) return;
   const mine = document.querySelectorAll('.row[data-status="claimed"][data-mine="yes"], .panel[data-status="claimed"][data-mine="yes"]');
   for (const uid of new Set([...mine].map((element) => element.dataset.uid))) {
     post(`/api/v1/studies/${uid}/claim`).catch(() => undefined);
