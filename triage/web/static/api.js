@@ -2,6 +2,9 @@
 
 const csrf = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 
+// Nothing is read for longer: whoever waits for it would never ask again.
+const PATIENCE = 10000; // milliseconds
+
 export class Refused extends Error {
   constructor(status, sentence) {
     super(sentence);
@@ -25,20 +28,19 @@ async function checked(response) {
   return response;
 }
 
+function silent() {
+  throw new Refused(0, "The service does not answer.");
+}
+
 async function ask(address, options) {
-  let response;
-  try {
-    response = await fetch(address, { credentials: "same-origin", ...options });
-  } catch {
-    throw new Refused(0, "The service does not answer.");
-  }
-  return checked(response);
+  return checked(await fetch(address, { credentials: "same-origin", ...options }).catch(silent));
 }
 
 /** A piece of a page as text; `kind` is "rows" or "panel". */
 export async function fragment(address, kind) {
-  const response = await ask(address, { headers: { "X-Fragment": kind, Accept: "text/html" } });
-  return response.text();
+  const headers = { "X-Fragment": kind, Accept: "text/html" };
+  const response = await ask(address, { headers, signal: AbortSignal.timeout(PATIENCE) });
+  return response.text().catch(silent);
 }
 
 export async function bytes(address) {

@@ -12,13 +12,16 @@ const sign = document.getElementById("live");
 let lastHeard = Date.now();
 let lastFresh = Date.now();
 let brokenAt = 0;
-let problem = "";
+let unwell = ""; // what the service says of itself
+let unread = ""; // why the page could not be renewed: only a renewal that works ends this
+const owed = []; // when each change was heard whose renewal is still on its way
 let source = null;
 
 function show() {
   const now = Date.now();
-  const silent = now - lastHeard > SILENCE || (brokenAt > 0 && now - brokenAt > BROKEN);
-  const text = problem || (silent ? "The service does not answer." : "");
+  const late = owed.length > 0 && now - owed[0] > SILENCE;
+  const silent = late || now - lastHeard > SILENCE || (brokenAt > 0 && now - brokenAt > BROKEN);
+  const text = unread || unwell || (silent ? "The service does not answer." : "");
   const dead = text !== "";
   document.body.classList.toggle("stale", dead);
   sign.classList.toggle("dead", dead);
@@ -37,38 +40,43 @@ function heard(event) {
   brokenAt = 0;
   const said = JSON.parse(event.data);
   setServiceTime(said.at);
-  problem = said.healthy ? "" : "The service can't read its list.";
+  unwell = said.healthy ? "" : "The service can't read its list.";
+}
+
+/** Say that a renewal failed, until the next one works. */
+export function failed(sentence) {
+  unread = sentence;
+  show();
 }
 
 /** Say that what the page shows was just read. */
-export function fresh() {
-  lastFresh = Date.now();
-}
-
-/** Say that a refresh failed, until the next one works. */
-export function failed(sentence) {
-  problem = sentence;
-  show();
-}
-
 export function worked() {
-  problem = "";
-  fresh();
+  unread = "";
+  lastFresh = Date.now();
   show();
 }
 
-/** Call `changed` for each change of the list; keep the banner true. */
+/**
+ * Call `changed` for each change of the list, and with each beat after a renewal that failed; keep the banner
+ * true. The promise that `changed` returns is kept when its renewal has ended, well or not.
+ */
 export function listen(changed) {
+  const renew = () => {
+    owed.push(Date.now());
+    changed().finally(() => owed.shift());
+  };
   const connect = () => {
     source = new EventSource("/api/v1/events");
     source.addEventListener("list", (event) => {
       heard(event);
       show();
-      changed();
+      renew();
     });
     source.addEventListener("beat", (event) => {
       heard(event);
-      if (!problem) fresh();
+      // A beat says that nothing has changed since; what was not read then is as old as before.
+      if (unread && !owed.length) renew();
+      if (!unread && !unwell && !owed.length) lastFresh = Date.now();
       show();
     });
     source.onerror = () => {

@@ -210,7 +210,4 @@ tick();
 setInterval(tick, 5000);
 panel.start();
 document.body.classList.remove("early");
-listen(() => {
-  if (list.list) list.refresh();
-  else panel.renew();
-});
+listen(() => (list.list ? list.refresh() : panel.renew()));
