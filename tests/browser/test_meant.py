@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 from sqlalchemy import select
 
+from tests import reading_room
 from tests.browser.conftest import Opener
 from tests.browser.stage import READERS, Stage, clock
 from tests.browser.test_reading import entry_of, live, rows
@@ -14,7 +15,7 @@ from triage.domain.entry import EntryState
 from triage.store.tables import Feedback, Study
 from triage.worklist import actions
 
-ADA, DAVID = uid_of(1), uid_of(4)
+ADA, DAVID, GRETA = uid_of(1), uid_of(4), uid_of(7)
 
 
 def choose(page: Page, uid: str) -> None:
@@ -27,10 +28,10 @@ def show(page: Page, uid: str) -> None:
     expect(page.locator(".panel")).to_have_attribute("data-uid", uid)
 
 
-def hold(page: Page, uid: str) -> list[Route]:
+def hold(page: Page, uid: str, times: int | None = None) -> list[Route]:
     """Keep back what the service says of one study; returns the requests that wait."""
     held: list[Route] = []
-    page.route(f"**/studies/{uid}", lambda route: held.append(route))
+    page.route(f"**/studies/{uid}", lambda route: held.append(route), times=times)
     return held
 
 
@@ -100,3 +101,49 @@ def test_a_panels_buttons_are_for_the_study_that_it_shows(room: Stage, open_page
     assert entry_of(room, ADA).state is EntryState.READ
     other = entry_of(room, DAVID)
     assert (other.state, other.note) == (EntryState.WAITING, "")
+
+
+def test_the_viewer_opens_on_the_chosen_study_and_not_on_the_one_that_is_still_shown(
+    room: Stage, open_page: Opener
+) -> None:
+    page = live(open_page(room.way_in(READERS[0])))
+    page.context.route("https://viewer.invalid/**", lambda route: route.fulfill(body="the viewer"))
+    show(page, ADA)
+    hold(page, DAVID, times=1)
+    with page.expect_request(f"**/studies/{DAVID}"):
+        choose(page, DAVID)
+    expect(page.locator(".panel")).to_have_attribute("data-uid", ADA)
+    with page.expect_popup() as opened:
+        page.keyboard.press("v")
+    assert opened.value.url.endswith(DAVID)
+
+
+def test_a_late_answer_does_not_put_another_study_beside_the_chosen_one(
+    room: Stage, open_page: Opener
+) -> None:
+    page = live(open_page(room.way_in(READERS[0])))
+    show(page, ADA)
+    held = hold(page, DAVID)
+    with page.expect_request(f"**/studies/{DAVID}"):
+        choose(page, DAVID)
+    show(page, GRETA)
+    with page.expect_response(f"**/studies/{DAVID}"):
+        held[0].continue_()
+    # Two frames later the page has done with the answer what it does with it.
+    page.evaluate("() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+    expect(page.locator(".panel")).to_have_attribute("data-uid", GRETA)
+
+
+def test_a_study_that_can_not_be_read_leaves_no_other_one_beside_its_row(
+    room: Stage, open_page: Opener, complaints: list[str]
+) -> None:
+    page = live(open_page(room.way_in(READERS[0])))
+    show(page, ADA)
+    page.route(f"**/studies/{DAVID}", lambda route: route.fulfill(status=503, body="overloaded"))
+    choose(page, DAVID)
+    expect(page.locator(".side")).to_contain_text("answered 503")
+    expect(page.locator(".panel")).to_have_count(0)
+    page.unroute(f"**/studies/{DAVID}")
+    reading_room.arrive(room.db, 900, clock())
+    expect(page.locator(".panel")).to_have_attribute("data-uid", DAVID)
+    complaints.clear()  # the browser reports the 503

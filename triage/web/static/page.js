@@ -151,6 +151,7 @@ document.addEventListener("triage:renewed", (event) => {
   const row = rowOf(selected);
   if (!row) return succeed(event.detail.shown);
   row.setAttribute("aria-current", "true");
+  panel.show(selected);
   const shown = panel.article();
   if (shown && shown.dataset.uid === selected && shown.dataset.etag !== row.dataset.etag) panel.renew(selected);
 });
@@ -176,7 +177,7 @@ bindKeys({
   l: () => questions.lower(subject()),
   n: () => questions.note(subject()),
   w: () => panel.why(subject()?.uid),
-  v: () => document.querySelector("[data-viewer]")?.click() ?? tell("No viewer is configured here.", true),
+  v: () => panel.view(subject()?.uid),
   i: () => panel.film()?.invert(),
   "+": () => panel.film()?.zoomTo(panel.film().zoom * 1.25),
   "-": () => panel.film()?.zoomTo(panel.film().zoom / 1.25),

@@ -14,6 +14,7 @@ const REST = 160; // milliseconds
 
 let shown = null;
 let timer = 0;
+let wanted = null; // the study that stands beside the list, or is on its way there
 
 export function article() {
   return side?.querySelector(".panel") ?? null;
@@ -30,9 +31,8 @@ export function film() {
 
 function bring() {
   const section = side.querySelector(".film");
-  if (!section) return;
-  shown = new Film(section);
-  shown.load();
+  shown = section && new Film(section);
+  shown?.load();
 }
 
 async function read(uid) {
@@ -40,19 +40,28 @@ async function read(uid) {
   return new DOMParser().parseFromString(text, "text/html").querySelector(".panel");
 }
 
+/** Show a study beside the list; when it can't be read, no other one stands there in its place. */
 export function show(uid) {
+  if (!beside() || uid === wanted) return;
   clearTimeout(timer);
-  if (!beside() || article()?.dataset.uid === uid) return;
+  wanted = uid;
+  if (article()?.dataset.uid === uid) return;
   timer = setTimeout(async () => {
-    try {
-      const fresh = await read(uid);
-      side.replaceChildren(fresh);
-      localise(side);
-      bring();
-    } catch (error) {
-      tell(error.message, true);
-    }
+    const fresh = await read(uid).catch(excuse);
+    // The reader may have moved on while it was read.
+    if (wanted !== uid) return;
+    side.replaceChildren(fresh);
+    if (!article()) wanted = null;
+    localise(side);
+    bring();
   }, REST);
+}
+
+function excuse(error) {
+  const words = document.createElement("p");
+  words.className = "empty";
+  words.textContent = `${error.message} It is tried again when the list is renewed.`;
+  return words;
 }
 
 /** Read the study again, but leave the film as it is: its window is the reader's. */
@@ -101,6 +110,20 @@ export async function why(uid) {
     terms.querySelector("h2, h3").remove();
     document.getElementById("why-body").replaceChildren(...terms.childNodes);
     document.getElementById("why").showModal();
+  } catch (error) {
+    tell(error.message, true);
+  }
+}
+
+/** Open the site's viewer on a study, which may not stand beside the list, or not yet. */
+export async function view(uid) {
+  if (!uid) return tell("Choose a study first: j and k move.", true);
+  try {
+    const here = article()?.dataset.uid === uid ? article() : await read(uid);
+    const link = here.querySelector("[data-viewer]");
+    // A link of a parsed text leads nowhere until it belongs to this page.
+    if (link) document.adoptNode(link.cloneNode(true)).click();
+    else tell("No viewer is configured here.", true);
   } catch (error) {
     tell(error.message, true);
   }
