@@ -1,7 +1,7 @@
 """Files of received objects: a DICOM file whose data set is, byte for byte, what was sent (PS3.10 7.1).
 
-A file is written under a temporary name inside the spool's own file system and published by a rename, so
-nobody ever sees a part of one. Its name is a hash: nothing that a sender says becomes a path.
+A file is written under a temporary name inside the spool's own file system and published under its final one,
+so nobody ever sees a part of one. Its name is a hash: nothing that a sender says becomes a path.
 """
 
 from __future__ import annotations
@@ -264,23 +264,38 @@ class SpoolFile:
         target = self._spool.path(relative)
         try:
             # The name first, then the sync: one commit of the file system's journal serves both. A power cut
-            # in between leaves a file whose name does not fit its bytes, which the next start removes. A file
-            # that is there already is kept if it is the same: it must not give way to one that is not on the
-            # disk yet.
-            created = not self._is_whole(target)
-            if created:
-                self._temporary.rename(target)
-            else:
-                self._temporary.unlink()
-                os.close(self.descriptor)
-                self.descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-            self._temporary = None
+            # in between leaves a file whose name does not fit its bytes, which the next start removes.
+            created = self._give_name(self._temporary, target)
             self._sync(relative, created=created)
         except OSError as error:
             self._fail(error)
             raise self.refusal or Refused(Status.LATER, "The spool can't be written.") from None
         self._close()
         return relative
+
+    def _give_name(self, temporary: Path, target: Path) -> bool:
+        """Return whether the file has its name now; else one with the same bytes had it, and is ours instead.
+
+        Whoever sends the same object at the same time may have synced that one already: it must not give way
+        to one that is not on the disk yet, so the name is given by a link, which replaces nothing.
+        """
+        created = True
+        try:
+            # Should the process die before the second name goes, the next start takes it away.
+            os.link(temporary, target)
+            temporary.unlink()
+        except FileExistsError:
+            created = not self._is_whole(target)
+            if created:
+                # Damaged on the disk. Another one may replace it at the same time, so ours is synced first.
+                os.fsync(self.descriptor)
+                temporary.rename(target)
+            else:
+                temporary.unlink()
+                os.close(self.descriptor)
+                self.descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+        self._temporary = None
+        return created
 
     def _sync(self, relative: str, *, created: bool) -> None:
         """Wait for the disk, on the thread that received the object: to wake another one costs more.
@@ -298,8 +313,6 @@ class SpoolFile:
 
     def _is_whole(self, target: Path) -> bool:
         """Return whether a published file holds the very bytes that were received now."""
-        if not target.exists():
-            return False
         with target.open("rb") as there:
             there.seek(self.offset)
             return hashlib.file_digest(there, "sha256").hexdigest() == self.digest
