@@ -6,10 +6,14 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.unit.receive.objects import claim, film
 from triage.receive.spool import Spool, SpoolFile
+from triage.receive.verdict import Refused, Status
 
 
 class Race:
@@ -63,4 +67,30 @@ def test_of_the_same_object_twice_at_once_each_answer_vouches_for_a_file_on_the_
         assert list(pool.map(bring, files)) == [True, True]
     assert len(list(spool.published())) == 1
     assert not any((tmp_path / "incoming").iterdir())
+    spool.close()
+
+
+def test_a_file_that_is_purged_while_its_object_comes_again_is_asked_for_again(tmp_path, monkeypatch):
+    """Nobody else's descriptor is closed: the number of ours may belong to another thread by then."""
+    closed: list[int] = []
+    real, close = SpoolFile._is_whole, os.close
+
+    def is_whole(file: SpoolFile, target: Path) -> bool:
+        found = real(file, target)
+        spool.retire(file.relative)
+        monkeypatch.setattr("os.close", lambda descriptor: (closed.append(descriptor), close(descriptor)))
+        return found
+
+    spool = Spool(tmp_path)
+    first, again = (spool.open(claim(), "PACS") for _ in range(2))
+    for file in (first, again):
+        file.write(memoryview(film()))
+    first.publish()
+    monkeypatch.setattr(SpoolFile, "_is_whole", is_whole)
+    with pytest.raises(Refused) as caught:
+        again.publish()
+    again.discard()
+    assert caught.value.status is Status.LATER
+    assert len(closed) == 1
+    assert not spool.being_written
     spool.close()

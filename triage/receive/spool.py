@@ -291,9 +291,10 @@ class SpoolFile:
                 os.fsync(self.descriptor)
                 temporary.rename(target)
             else:
+                there = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+                ours, self.descriptor = self.descriptor, there
+                os.close(ours)
                 temporary.unlink()
-                os.close(self.descriptor)
-                self.descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
         self._temporary = None
         return created
 
@@ -329,9 +330,10 @@ class SpoolFile:
 
     def _close(self) -> None:
         self._spool.being_written.discard(self)
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        # Forgotten first: a number that is closed may be another thread's in the next moment.
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _write_all(descriptor: int, piece: memoryview) -> None:
