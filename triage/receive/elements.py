@@ -155,6 +155,8 @@ class Walk:
         elif self._is_sequence(tag, vr, length):
             implicit = frame.implicit or vr == b"UN"
             self._push(_Frame(True, self._end(length), implicit, tag))
+        elif length == UNDEFINED and vr in (b"OB", b"OW") and len(self._stack) > 1:
+            self._fragments()  # the icon of a compressed film is compressed like the film (PS3.5 A.4)
         elif length == UNDEFINED:
             raise Refused(Status.UNREADABLE, "A value of the data set that can't have it has no length.")
         else:
@@ -195,12 +197,16 @@ class Walk:
             self.found.pixel_bytes = length
             return
         self.found.encapsulated = True
+        self.found.pixel_bytes = self._fragments()
+
+    def _fragments(self) -> int:
+        """Pass over the fragments of an encapsulated value, and return how many bytes they hold."""
         total = 0
         while True:
             group, element, length = self._tag_and_length.unpack(self._source.take(8))
             tag = group << 16 | element
             if tag == _SEQUENCE_END:
-                break
+                return total
             if tag != _ITEM or length == UNDEFINED:
                 raise Refused(Status.UNREADABLE, "The encapsulated pixel data is not made of fragments.")
             self.found.elements += 1
@@ -208,4 +214,3 @@ class Walk:
                 raise Refused(Status.UNREADABLE, f"The pixel data has more than {MAX_ELEMENTS} fragments.")
             self._source.skip(length)
             total += length
-        self.found.pixel_bytes = total

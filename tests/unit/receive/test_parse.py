@@ -130,6 +130,23 @@ def test_fragments_must_be_closed():
     assert refusal(encapsulated(b"abcd")).status is Status.UNREADABLE
 
 
+def an_icon(*fragments: bytes, closed: bool = True) -> bytes:
+    """Return an Icon Image Sequence whose item holds pixels in fragments (PS3.5 A.4)."""
+    pixels = encapsulated(*fragments, closed=closed)[len(film()) - 140 :]
+    return element(0x00880200, "SQ", struct.pack("<HHL", 0xFFFE, 0xE000, len(pixels)) + pixels)
+
+
+def test_the_icon_of_a_compressed_film_is_compressed_too_and_is_not_its_pixels():
+    jpeg = "1.2.840.10008.1.2.4.70"
+    whole, head = encapsulated(b"abcd"), film()[:-140]
+    pixels = whole[len(head) :]
+    assert read(head + an_icon(b"abcd", b"ef") + pixels, claim(syntax=jpeg)).has_pixels
+    assert not read(head + an_icon(b"abcd"), claim(syntax=jpeg)).has_pixels
+    assert refusal(head + an_icon(b"abcd", closed=False) + pixels, syntax=jpeg).status is Status.UNREADABLE
+    assert refusal(head + an_icon(b"abcd")[:-9], syntax=jpeg).status is Status.UNREADABLE
+    assert refusal(head + an_icon(*[b""] * 250_000) + pixels, syntax=jpeg).status is Status.UNREADABLE
+
+
 def test_padding_after_the_pixels_is_harmless():
     assert read(film() + element(0xFFFCFFFC, "OB", bytes(20))).has_pixels
     assert read(film() + b"\1\2\3").has_pixels
