@@ -34,11 +34,12 @@ from triage.receive.admission import Admission, PeerRule
 from triage.receive.intake import Intake, Sender
 from triage.receive.parse import Claim
 from triage.receive.refusals import RefusalLog
-from triage.store import policies
+from triage.store import instances, policies
 from triage.worklist import listing
 
 both_paths = pytest.mark.parametrize("fast", [True, False], ids=["fast", "ordinary"])
 CT = "1.2.840.10008.5.1.4.1.1.2"
+DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 CONTEXTS = [(CR, EXPLICIT_LE), (VERIFICATION, "1.2.840.10008.1.2")]
 
 
@@ -177,6 +178,36 @@ def test_other_bytes_under_one_uid_are_both_kept_and_the_newer_counts(tmp_path):
         assert (new.current, new.conflict) == (True, True)
         assert len(room.files()) == 2
         assert room.jobs("assess") == 2
+
+
+def under_one_uid(sop_class: str, comment: str = "") -> Object:
+    """Return an object of that class that has the UID of every other one made here."""
+    data = film({"SOPClassUID": sop_class, "SOPInstanceUID": "1.2.3.1", "PatientComments": comment})
+    return Object(sop_class, "1.2.3.1", EXPLICIT_LE, data)
+
+
+@pytest.mark.parametrize(
+    ("classes", "counts"),
+    [
+        ((CR, SR), CR),
+        ((SR, CR), CR),
+        ((CR, DX_FOR_PROCESSING), CR),
+        ((DX_FOR_PROCESSING, SR), DX_FOR_PROCESSING),
+    ],
+    ids=["a report after it", "a report before it", "a raw film", "a report and a raw film"],
+)
+def test_what_is_no_film_never_takes_the_place_of_the_film_whose_uid_it_has(tmp_path, classes, counts):
+    with receiving(tmp_path, quiet=60) as room:
+        assert [send(room.address, under_one_uid(sop_class))[0] for sop_class in classes] == [0, 0]
+        with room.db.read() as session:
+            shown = listing.study(session, "1.2.3", clock())["instances"]
+            pending = instances.films_pending(session, room.studies()[0].id)
+        assert [one["sop_class_uid"] for one in shown if one["current"]] == [counts]
+        assert [one["conflict"] for one in shown] == [True, True]
+        assert (pending, room.jobs("assess")) == ((1, 1) if CR in classes else (0, 0))
+        assert len(room.files()) == 2
+        send(room.address, under_one_uid(counts, "corrected"))
+        assert [row.current for row in room.instances()] == [False, False, True], "a newer film does"
 
 
 def test_another_patient_under_a_known_study_is_kept_apart(tmp_path):

@@ -30,6 +30,7 @@ from triage.work.queue import Queue, Stage
 if TYPE_CHECKING:
     from triage.receive.intake import Arrival
 
+_WEIGHT = {Family.OTHER: 0, Family.RAW_FILM: 1, Family.FILM: 2}
 _RANK = {Urgency.STAT: 0, Urgency.URGENT: 1, Urgency.ROUTINE: 2}
 _OTHER_PATIENT = (
     "An object came under the Study Instance UID of another patient; it is kept apart and was not merged: "
@@ -98,13 +99,18 @@ class Recorder:
             _reopen(session, kept)
             _fill(session, kept)
             studies.touch(session, kept.study.id, kept.now)
-        own = instances.add(session, _row(kept.arrival, kept.study, kept.now, conflict=bool(known)))
+        same = [copy for copy in known if copy.study_id == kept.study.id]
+        # Of one UID the newest copy counts, but what is no film takes no film out of its study.
+        weight = _WEIGHT[kept.kind]
+        counts = all(_WEIGHT[family(copy.sop_class_uid)] <= weight for copy in same)
+        row = _row(kept.arrival, kept.study, kept.now, conflict=bool(known), counts=counts)
+        own = instances.add(session, row)
         if own is None:  # another process was quicker with the very same bytes
             return
         if known:
-            # The newest of a study's copies counts, and in another study nothing changes: otherwise whoever
-            # sends a UID a second time under another study would take a film out of the first.
-            superseded = [copy.id for copy in known if copy.study_id == kept.study.id]
+            # In another study nothing changes: otherwise whoever sends a UID a second time under another
+            # study would take a film out of the first.
+            superseded = [copy.id for copy in same] if counts else []
             instances.mark_conflict(session, (own, *(copy.id for copy in known)), superseded)
             kept.moved = kept.moved or bool(superseded)
         self._place(session, kept)
@@ -198,7 +204,9 @@ def _fill(session: Session, kept: _Kept) -> None:
         kept.moved = True
 
 
-def _row(arrival: Arrival, study: Head | None, now: datetime, *, conflict: bool = False) -> dict[str, Any]:
+def _row(
+    arrival: Arrival, study: Head | None, now: datetime, *, conflict: bool = False, counts: bool = True
+) -> dict[str, Any]:
     """Return the object's row; one that belongs to no study is quarantined."""
     header = arrival.header
     return {
@@ -216,7 +224,7 @@ def _row(arrival: Arrival, study: Head | None, now: datetime, *, conflict: bool 
         "sender": arrival.sender.ae_title,
         "received_at": now,
         "unjudged": unjudged_reason(header) if study else NotEvaluated.PATIENT_MISMATCH,
-        "current": study is not None,
+        "current": study is not None and counts,
         "conflict": conflict,
         "quarantine": "" if study else _OTHER_PATIENT,
     }

@@ -24,6 +24,7 @@ class Copy(NamedTuple):
     id: int
     study_id: int | None
     study_uid: str
+    sop_class_uid: str
     digest: str
     path: str
 
