@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pynetdicom import AE
@@ -628,6 +630,48 @@ def test_what_a_power_cut_takes_from_the_database_comes_back_from_the_spool(tmp_
             assert abs((study.arrived_at - arrived[study.study_uid]).total_seconds()) < 1
         assert send(room.address, an_object(2, study="1.2.4"))[0] == 0x0000
         assert len(room.instances()) == len(room.files()) == 3
+
+
+def lose_the_database(folder: Path) -> None:
+    for file in folder.glob("triage.db*"):
+        file.unlink()
+
+
+def test_what_comes_back_from_the_spool_comes_in_the_order_in_which_it_came(tmp_path):
+    """The first object says whose the study is, and of two under one UID the later counts."""
+    with receiving(tmp_path, quiet=60) as room:
+        for number in range(6):
+            send(room.address, an_object(1, PatientComments=str(number)))
+        for number in range(2, 5):
+            send(room.address, an_object(number, PatientID="P2", PatientName="Other^Person"))
+        for minute, row in enumerate(room.instances()):  # a file system's clock may tick slower than we send
+            os.utime(room.spool.path(row.path), (minute * 60, minute * 60))
+        before = [(row.digest, row.current, bool(row.quarantine)) for row in room.instances()]
+    lose_the_database(tmp_path)
+    with receiving(tmp_path, quiet=60) as room:
+        assert [(row.digest, row.current, bool(row.quarantine)) for row in room.instances()] == before
+        assert room.studies()[0].patient_id == "P1"
+
+
+def test_a_whole_file_that_can_not_be_read_any_more_is_kept_and_named(tmp_path, caplog):
+    """Its sender may have been told that it is safe: only what is not whole is deleted."""
+    said = Claim(CR, "1.2.3.1", EXPLICIT_LE)
+    with receiving(tmp_path) as room:
+        file = room.spool.open(said, "PACS")
+        file.write(memoryview(film({"PatientName": "Doe^Jane"}, drop=("StudyInstanceUID",))))
+        relative = file.publish()
+        send(room.address, an_object(2))
+        torn = room.spool.path(room.instances()[0].path)
+        torn.write_bytes(torn.read_bytes()[:-9])
+    lose_the_database(tmp_path)
+    for _ in range(2):
+        with receiving(tmp_path) as room:
+            assert room.files() == [relative]
+            assert room.recovered.unreadable == (relative,)
+            assert room.instances() == []
+    (record, _) = [record for record in caplog.records if getattr(record, "event", "") == "file_unreadable"]
+    assert record.path == relative
+    assert "Doe" not in caplog.text
 
 
 def test_the_port_in_use_is_one_sentence(tmp_path):
