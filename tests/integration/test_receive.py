@@ -37,7 +37,8 @@ from triage.receive.intake import Intake, Sender
 from triage.receive.parse import Claim
 from triage.receive.refusals import RefusalLog
 from triage.store import instances, policies
-from triage.worklist import listing
+from triage.worklist import listing, orders
+from triage.worklist.orders import Person as Patient
 
 both_paths = pytest.mark.parametrize("fast", [True, False], ids=["fast", "ordinary"])
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -241,6 +242,52 @@ def test_whose_object_it_is_is_compared_and_empty_values_match_nobody(tmp_path, 
         send(room.address, an_object(1))
         send(room.address, an_object(2, **second))
         assert (room.instances()[1].study_id is not None) is merged
+
+
+def change(room, *patients: Patient) -> None:
+    """Tell that a patient's record changed: one is corrected, of two the first goes into the second."""
+    with room.db.write() as session:
+        orders.merge(session, patients[0], patients[-1], clock(), "his")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [(Patient("P1"), Patient("P2"))],
+        [(Patient("P1"), Patient("P2", "HOSP", "Roe^Jane", "19710101"))],
+        [(Patient("P1", birth_date="19710101"),)],
+        [(Patient("P1"), Patient("P2")), (Patient("P2"), Patient("P3"))],
+    ],
+    ids=["merged", "merged and renamed", "corrected", "merged twice"],
+)
+def test_the_next_film_of_a_study_is_its_own_although_his_changed_the_patient_meanwhile(tmp_path, changes):
+    """The modality goes on with the record that it has."""
+    with receiving(tmp_path, quiet=60) as room:
+        send(room.address, an_object(1))
+        for patients in changes:
+            change(room, *patients)
+        new = changes[-1][-1]
+        send(room.address, an_object(2))
+        send(room.address, an_object(3, IssuerOfPatientID="MODALITY"))
+        told = {"PatientID": new.patient_id, "PatientName": new.name or "Doe^Jane"}
+        send(room.address, an_object(4, **told, PatientBirthDate=new.birth_date or "19700101"))
+        assert room.jobs("assess") == 4
+        send(room.address, an_object(5, PatientID="P9", PatientName="Other^Person"))
+        send(room.address, an_object(6, PatientBirthDate="19991231"))
+        assert [bool(row.quarantine) for row in room.instances()] == [False] * 4 + [True] * 2
+        (study,) = room.studies()
+        assert study.patient_id == new.patient_id
+        if new.patient_id != "P1":
+            assert study.patient_id_issuer == new.issuer, "an earlier ID's issuer says nothing of this one"
+
+
+def test_a_birth_date_that_his_fills_in_tells_two_patients_apart(tmp_path):
+    with receiving(tmp_path, quiet=60) as room:
+        send(room.address, an_object(1, PatientBirthDate=""))
+        change(room, Patient("P1", birth_date="19700101"))
+        send(room.address, an_object(2, PatientBirthDate=""))
+        send(room.address, an_object(3, PatientBirthDate="19991231"))
+        assert [bool(row.quarantine) for row in room.instances()] == [False, False, True]
 
 
 def test_of_another_modality_the_log_and_the_study_say_that_it_is_not_assessed(tmp_path, caplog):

@@ -75,7 +75,7 @@ class Recorder:
         if again is not None:
             return self._again(session, again, arrival, now)
         study, new = _study_of(session, arrival, now)
-        if not new and _is_stranger(study, header):
+        if not new and _is_stranger(session, study, header):
             instances.add(session, _row(arrival, None, now))
             return Verdict(Status.SUCCESS, _OTHER_PATIENT)
         kept = _Kept(arrival, now, family(header.sop_class_uid), study, new=new)
@@ -195,6 +195,8 @@ def _fill(session: Session, kept: _Kept) -> None:
         for column, attribute in _FILLED_LATER.items()
         if not getattr(study, column) and getattr(header, attribute)
     }
+    if study.patient_id not in ("", header.patient_id):
+        facts.pop("patient_id_issuer", None)  # it is the issuer of another ID
     said = urgency_of_word(header.requested_priority)
     if _RANK[said] < _RANK[study.object_urgency]:
         facts["object_urgency"] = said
@@ -230,8 +232,10 @@ def _row(
     }
 
 
-def _is_stranger(study: Head, header: Header) -> bool:
-    return differ(
-        Person(study.patient_id, study.patient_id_issuer, study.patient_birth_date, study.patient_name),
-        Person(header.patient_id, header.patient_id_issuer, header.patient_birth_date, header.patient_name),
-    )
+def _is_stranger(session: Session, study: Head, header: Header) -> bool:
+    sent = Person(header.patient_id, header.patient_id_issuer, header.patient_birth_date, header.patient_name)
+    now = Person(study.patient_id, study.patient_id_issuer, study.patient_birth_date, study.patient_name)
+    if not differ(now, sent):
+        return False
+    # HIS may have corrected or merged the record while the modality goes on with the one that it has.
+    return all(differ(Person(**was), sent) for was in studies.earlier_patients(session, study.id))

@@ -96,6 +96,14 @@ def head(session: Session, study_uid: str) -> Head | None:
     return _head(rows[0]) if rows else None
 
 
+def earlier_patients(session: Session, study_id: int) -> Sequence[Mapping[str, str]]:
+    """Return whose a study was before its patient's record was corrected or merged, oldest first."""
+    found: list[dict[str, str]] = session.scalars(
+        select(Study.earlier_patients).where(Study.id == study_id)
+    ).one()
+    return found
+
+
 def _head(row: Sequence[Any]) -> Head:
     said = dict(zip(_HEAD_COLUMNS, row, strict=True))
     said["object_urgency"] = Urgency(said["object_urgency"])

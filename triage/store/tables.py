@@ -49,6 +49,9 @@ class Study(Base):
     patient_name: Mapped[str] = mapped_column(Text, default="")
     patient_birth_date: Mapped[str] = mapped_column(String(16), default="")
     patient_sex: Mapped[str] = mapped_column(String(16), default="")
+    #: [{"patient_id", "issuer", "birth_date", "name"}]: whose it was before its record was corrected or
+    #: merged.
+    earlier_patients: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     study_date: Mapped[str] = mapped_column(String(16), default="")
     study_time: Mapped[str] = mapped_column(String(32), default="")

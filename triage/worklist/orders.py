@@ -182,7 +182,8 @@ def merge(session: Session, prior: Person, survivor: Person, now: datetime, acto
     """Give the studies and orders of `prior` to `survivor` (ADT A40); returns the studies' UIDs.
 
     Places, claims and history stay; each entry gets one event. Only what names the same issuer, or none, is
-    touched. With the same ID on both sides only name and birth date are corrected (ADT A08).
+    touched. With the same ID on both sides only name and birth date are corrected (ADT A08). Each study keeps
+    whose it was: the modality may still send films of it under the earlier record.
     """
     if not prior.patient_id or not survivor.patient_id:
         msg = "A merge needs the prior and the surviving patient ID."
@@ -193,10 +194,15 @@ def merge(session: Session, prior: Person, survivor: Person, now: datetime, acto
     _rename_orders(session, prior, survivor)
     policy = policies.active(session)
     for study in mine:
+        was = _identity(study)
         study.patient_id = survivor.patient_id
         study.patient_id_issuer = survivor.issuer or study.patient_id_issuer
         study.patient_name = survivor.name or study.patient_name
         study.patient_birth_date = survivor.birth_date or study.patient_birth_date
+        # What was only filled in contradicts nothing that a modality says.
+        changed = any(said and said != _identity(study)[name] for name, said in was.items())
+        if changed and was not in study.earlier_patients:
+            study.earlier_patients = [*study.earlier_patients, was]
     session.flush()
     for study in mine:
         entry = session.get(Entry, study.id, populate_existing=True)
@@ -208,6 +214,16 @@ def merge(session: Session, prior: Person, survivor: Person, now: datetime, acto
         entries.rerank(session, study, policy, now, verb=EntryVerb.RERANKED, cause=cause, actor=actor)
     announce(session, "list")
     return tuple(study.study_uid for study in mine)
+
+
+def _identity(study: Study) -> dict[str, str]:
+    """Return whose a study is, as it is kept once it is somebody else's."""
+    return {
+        "patient_id": study.patient_id,
+        "issuer": study.patient_id_issuer,
+        "birth_date": study.patient_birth_date,
+        "name": study.patient_name,
+    }
 
 
 def _rename_orders(session: Session, prior: Person, survivor: Person) -> None:
