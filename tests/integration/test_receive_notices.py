@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
+from sqlalchemy import event
 
 from tests.peers import wait_until
 from tests.rawpeer import EXPLICIT_LE, RawPeer
@@ -84,3 +85,55 @@ def test_a_notice_of_availability_completes_its_study(room):
     assert room.studies()[0].completed_by is CompletedBy.IAN
     ian.release()
     images.release()
+
+
+def test_notices_of_studies_that_never_come_cost_an_object_nothing(room):
+    """A PACS tells of all that it has, and sends the chest films only."""
+    looks: list[str] = []
+
+    def look(connection, cursor, statement, *rest) -> None:
+        if "instance.sop_instance_uid" in statement and "JOIN study" in statement:
+            looks.append(statement)
+
+    event.listen(room.db.engine, "before_cursor_execute", look)
+    for number in range(900):
+        room.completion.expect(f"1.9.{number}", ["1.9.9"], CompletedBy.IAN)
+    room.completion.expect("1.2.3", ["1.2.3.1", "1.2.3.2"], CompletedBy.IAN)
+    wait_until(lambda: len(looks) >= 901, 60)
+    looks.clear()
+    images = RawPeer(room.address, [(CR, EXPLICIT_LE)])
+    for number in range(1, 6):
+        images.store(an_object(number, study="1.2.4"))
+    for number in (1, 2):
+        images.store(an_object(number))
+    wait_until(lambda: any(study.state is StudyState.COMPLETE for study in room.studies()), 60)
+    images.release()
+    assert len(looks) <= 2, "one for each object of the study that a notice names"
+
+
+def test_a_step_adds_to_the_notice_of_its_study_also_when_many_wait(room):
+    for number in range(1000):
+        room.completion.expect(f"1.2.{number + 3}", [f"1.2.{number + 3}.1"], CompletedBy.MPPS)
+    room.completion.expect("1.2.3", ["1.2.3.2"], CompletedBy.MPPS)
+    images = RawPeer(room.address, [(CR, EXPLICIT_LE)])
+    images.store(an_object(2))
+    images.store(an_object(1, study="1.2.4"))
+    wait_until(lambda: any(study.state is StudyState.COMPLETE for study in room.studies()), 60)
+    assert [study.study_uid for study in room.studies() if study.state is StudyState.COMPLETE] == ["1.2.4"]
+    images.store(an_object(1))
+    wait_until(lambda: all(study.state is StudyState.COMPLETE for study in room.studies()), 60)
+    images.release()
+
+
+def test_a_notice_that_could_not_be_looked_at_is_looked_at_again_by_itself(room, caplog):
+    images = RawPeer(room.address, [(CR, EXPLICIT_LE)])
+    images.store(an_object(1))
+    images.release()
+    with room.db.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE instance RENAME TO away")
+    room.completion.expect("1.2.3", ["1.2.3.1"], CompletedBy.IAN)
+    wait_until(lambda: "notices wait" in caplog.messages, 10)
+    with room.db.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO instance")
+    wait_until(lambda: complete(room), 10)
+    assert room.studies()[0].completed_by is CompletedBy.IAN

@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 #: After an association was released its sender may open the next one for the next object of the study.
 RELEASE_GRACE = 1.0  # seconds
 _NOT_LISTED = "A study without a radiograph is kept; it is not assessed and has no place in the list."
-#: Notices about studies that never come must not pile up.
+#: Notices about studies that never come must not pile up: the oldest goes first.
 _MAX_EXPECTED = 1000
-_RETRY = 1.0  # seconds until a study is looked at again that the database did not take
+_RETRY = 1.0  # seconds until another look at what the database did not take or show
 
 
 class Completion:
@@ -67,7 +67,8 @@ class Completion:
         self._brought: defaultdict[int, set[int]] = defaultdict(set)
         #: Studies that a notice lists, until all that it lists is here.
         self._expected: dict[str, tuple[frozenset[str], CompletedBy]] = {}
-        self._look_again = False
+        #: Those of them of which something is new.
+        self._to_check: set[str] = set()
         self._stopping = False
         #: When the thread looks again by itself; only what is due before that needs to wake it.
         self._wakes_at = 0.0
@@ -117,12 +118,13 @@ class Completion:
             if stored.sender.association:
                 watch.associations.add(stored.sender.association)
                 self._brought[stored.sender.association].add(stored.study_id)
-            self._look_again = bool(self._expected)
+            if stored.study_uid in self._expected:
+                self._to_check.add(stored.study_uid)
             self._wake_for(watch.due)
 
     def _wake_for(self, due: float) -> None:
         """Wake the thread, unless it looks soon enough anyway: an object must not cost it a look at all."""
-        if self._look_again or due < self._wakes_at:
+        if self._to_check or due < self._wakes_at:
             self._changed.notify_all()
 
     def opened(self, sender: Sender) -> None:
@@ -160,18 +162,17 @@ class Completion:
         if by not in self._evidence or not instance_uids:
             return
         with self._changed:
+            before = self._expected.pop(study_uid, (frozenset[str](), by))[0]
             if len(self._expected) >= _MAX_EXPECTED:
                 self._expected.pop(next(iter(self._expected)))
-            before = self._expected.pop(study_uid, (frozenset[str](), by))[0]
             # Several performed steps of one study: all that any of them lists.
             self._expected[study_uid] = (before | frozenset(instance_uids), by)
-            self._look_again = True
+            self._to_check.add(study_uid)
             self._changed.notify_all()
 
-    def _check_expected(self) -> None:
+    def _check_expected(self, study_uids: Collection[str]) -> None:
         with self._changed:
-            self._look_again = False
-            expected = dict(self._expected)
+            expected = {uid: self._expected[uid] for uid in study_uids if uid in self._expected}
         here = {}
         with self._db.read() as session:
             for study_uid in expected:
@@ -222,7 +223,7 @@ class Completion:
             while not self._stopping:
                 now = time.monotonic()
                 ready = self._due(now)
-                if ready or self._look_again:
+                if ready or self._to_check:
                     return ready
                 self._wakes_at = min(self._watched.next, self._look_at)
                 if self._wakes_at <= now:
@@ -233,7 +234,7 @@ class Completion:
     def _run(self) -> None:
         while not self._stopping:
             ready = self._wait()
-            if self._look_again:
+            if self._to_check:
                 self._look_at_notices()
             if ready:
                 self._complete(ready)
@@ -250,11 +251,16 @@ class Completion:
             log.error("studies wait", extra={"event": "completion_failed", "error": type(error).__name__})
 
     def _look_at_notices(self) -> None:
+        with self._changed:
+            to_check, self._to_check = self._to_check, set()
         try:
-            self._check_expected()
+            self._check_expected(to_check)
         except SQLAlchemyError as error:
-            # The next object that comes, or the quiet timer, has another look.
             log.error("notices wait", extra={"event": "completion_failed", "error": type(error).__name__})
+            with self._changed:
+                self._to_check |= to_check
+                if not self._stopping:
+                    self._changed.wait(_RETRY)
 
     def _complete(self, due: Sequence[tuple[int, CompletedBy]]) -> int:
         """Take the step of each study and ask for its conclusion, in one transaction; return how many."""

@@ -41,6 +41,7 @@ class Stored:
     """What the listeners of an intake are told about an object that is kept."""
 
     study_id: int
+    study_uid: str
     sender: Sender
     at: datetime
 
@@ -117,7 +118,7 @@ class Intake:
         if verdict.sentence:
             self.refusals.note(sender, sender.channel, "quarantined", verdict.sentence)
         if verdict.study_id is not None:
-            stored = Stored(verdict.study_id, sender, self._clock())
+            stored = Stored(verdict.study_id, arrival.header.study_uid, sender, self._clock())
             for listener in self._listeners:
                 listener(stored)
         return verdict
