@@ -151,6 +151,24 @@ def test_an_object_that_is_refused_is_dead_after_a_few_tries_and_a_person_can_re
     assert states(site, study) == {"pacs": ResultState.SENT}
 
 
+def test_tries_while_the_destination_was_away_are_no_refusals(site: Site) -> None:
+    study = report(site, "pacs")
+    box = site.outbox(pacs=free_port())
+    for _ in range(4):
+        site.run(Stage.DELIVER, box.deliver_result)
+        site.clock.advance(60)
+    box.close()
+    assert site.results(study)[0].attempts == 4
+    with Storing(0x0110, 0x0110, 0x0000) as peer:
+        box = site.outbox(pacs=peer.port)
+        for _ in range(3):
+            site.run(Stage.DELIVER, box.deliver_result)
+            site.clock.advance(60)
+        box.close()
+    row = site.results(study)[0]
+    assert (row.state, row.attempts) == (ResultState.SENT, 7)
+
+
 @pytest.mark.parametrize("status", [0x0111, 0xB000, 0xB006])
 def test_a_duplicate_or_a_warning_is_success(site: Site, status: int) -> None:
     study = report(site, "pacs")

@@ -84,7 +84,7 @@ class Outbox:
         """Send one result once: it is sent, dead with a reason, or this job comes back later.
 
         A destination that is away keeps all its results waiting, in order; it never kills one. An object
-        that the peer refuses is dead after `MAX_REFUSALS` tries and waits for a person.
+        that the peer refuses is dead after `MAX_REFUSALS` refusals and waits for a person.
         """
         with self._db.read() as session:
             row = session.get(Result, int(job.payload["result_id"]))
@@ -127,7 +127,7 @@ class Outbox:
         except NotSendable as error:
             self._give_up(job, row.id, f"{error} Rebuild it: triage results rebuild.")
         except ContextRefused as error:
-            self._refused(job, row.id, str(error))
+            self._refused(job, row, str(error))
         except PeerUnreachable as error:
             self._away(job, row, channel, str(error))
         else:
@@ -140,7 +140,7 @@ class Outbox:
             return
         channel.failures, channel.not_before = 0, None
         if meant is Verdict.REFUSED:
-            self._refused(job, result_id, f"{channel.sender.peer}: {status.sentence(answer)}.")
+            self._refused(job, sent, f"{channel.sender.peer}: {status.sentence(answer)}.")
             return
         # The UID is derived from the content, so a peer that has this UID has this very object.
         with self._db.write() as session:
@@ -159,21 +159,20 @@ class Outbox:
         wait = BACKOFF[min(channel.failures, len(BACKOFF) - 1)]
         channel.failures += 1
         channel.not_before = self._clock() + wait
-        self._try_again(job, row.id, error, channel.not_before, all_of=row.destination)
+        self._try_again(job, row.id, error, channel.not_before, refused=False, all_of=row.destination)
 
-    def _refused(self, job: TakenJob, result_id: int, error: str) -> None:
-        with self._db.read() as session:
-            attempts = session.get_one(Result, result_id).attempts + 1
-        if attempts >= MAX_REFUSALS:
-            self._give_up(job, result_id, error)
+    def _refused(self, job: TakenJob, row: Result, error: str) -> None:
+        refusals = row.refusals + 1
+        if refusals >= MAX_REFUSALS:
+            self._give_up(job, row.id, error)
         else:
-            self._try_again(job, result_id, error, self._clock() + BACKOFF[attempts])
+            self._try_again(job, row.id, error, self._clock() + BACKOFF[refusals], refused=True)
 
     def _try_again(
-        self, job: TakenJob, result_id: int, error: str, run_at: datetime, *, all_of: str = ""
+        self, job: TakenJob, result_id: int, error: str, run_at: datetime, *, refused: bool, all_of: str = ""
     ) -> None:
         with self._db.write() as session:
-            self._note(session, result_id, error)
+            self._note(session, result_id, error, refused=refused)
             self._queue.retry(session, job, error, run_at)
             if all_of:
                 self._move_all(session, all_of, run_at)
@@ -194,9 +193,10 @@ class Outbox:
             extra={"event": "delivery_dead", "result": result_id, "error": error},
         )
 
-    def _note(self, session: Session, result_id: int, error: str) -> None:
+    def _note(self, session: Session, result_id: int, error: str, *, refused: bool) -> None:
         row = session.get_one(Result, result_id)
         row.attempts += 1
+        row.refusals += refused
         row.last_error = error
         row.changed_at = self._clock()
         announce(session, "list")
@@ -249,5 +249,5 @@ def retry(session: Session, queue: Queue, row: Result, now: datetime) -> None:
     Raises:
         IllegalTransition: it is on its way already, or has no destination.
     """
-    rows.step(session, row, ResultStep.RETRY, now, {"attempts": 0, "last_error": ""})
+    rows.step(session, row, ResultStep.RETRY, now, {"attempts": 0, "refusals": 0, "last_error": ""})
     queue.put(session, Stage.DELIVER, str(row.id), {"result_id": row.id}, now)

@@ -302,7 +302,10 @@ class Result(Base):
     #: Name of the destination; empty when none is configured and the object is only kept.
     destination: Mapped[str] = mapped_column(String(80), default="")
     state: Mapped[ResultState] = mapped_column(EnumText(ResultState), default=ResultState.BUILT)
+    #: Every try, also those that found the destination away.
     attempts: Mapped[int] = mapped_column(default=0)
+    #: How often the destination would not have this object.
+    refusals: Mapped[int] = mapped_column(default=0, server_default="0")
     last_error: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
