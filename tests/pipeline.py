@@ -165,6 +165,10 @@ class Storing:
 
         self.statuses = list(statuses)
         self.stored: list[str] = []
+        #: Objects on which the association is aborted instead of answered, each time they come.
+        self.aborts_on: set[str] = set()
+        #: Every object that came, taken or not.
+        self.begun: list[str] = []
         #: How long each answer takes; the last one repeats.
         self.seconds = [0.0]
         self.arrived = threading.Event()
@@ -177,10 +181,15 @@ class Storing:
         self.port = self._server.server_address[1]
 
     def _store(self, event: Any) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        self.begun.append(uid)
         threading.Event().wait(self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0])
+        if uid in self.aborts_on:
+            event.assoc.abort()
+            return 0x0110
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if status == 0:
-            self.stored.append(str(event.request.AffectedSOPInstanceUID))
+            self.stored.append(uid)
             self.arrived.set()
         return status
 

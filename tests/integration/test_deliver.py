@@ -151,6 +151,60 @@ def test_an_object_that_is_refused_is_dead_after_a_few_tries_and_a_person_can_re
     assert states(site, study) == {"pacs": ResultState.SENT}
 
 
+def test_an_object_on_which_the_peer_aborts_is_dead_after_a_few_tries_and_blocks_nobody(site: Site) -> None:
+    poison, *others = (report(site, "pacs", study_uid=f"1.2.{n}") for n in range(4))
+    uid = site.results(poison)[0].sop_instance_uid
+    with Storing(0x0000) as peer:
+        peer.aborts_on.add(uid)
+        box = site.outbox(pacs=peer.port)
+        for _ in range(20):
+            site.run(Stage.DELIVER, box.deliver_result)
+            site.clock.advance(1)
+        box.close()
+        assert peer.stored == [site.results(study)[0].sop_instance_uid for study in others]
+        assert set(peer.begun) - set(peer.stored) == {uid}
+    row = site.results(poison)[0]
+    assert (row.state, row.attempts) == (ResultState.DEAD, outbox.MAX_REFUSALS)
+    assert "aborted the association" in row.last_error
+
+
+def test_a_peer_that_aborts_on_everything_is_asked_ever_less_often(site: Site) -> None:
+    studies = [report(site, "pacs", study_uid=f"1.2.{n}") for n in range(4)]
+    with Storing(0x0000) as peer:
+        peer.aborts_on.update(site.results(study)[0].sop_instance_uid for study in studies)
+        box = site.outbox(pacs=peer.port)
+        for _ in range(40):
+            site.run(Stage.DELIVER, box.deliver_result)
+            site.clock.advance(1)
+        peer.aborts_on.clear()
+        for _ in range(2):
+            site.clock.advance(60)
+            site.run(Stage.DELIVER, box.deliver_result)
+        box.close()
+        # Two of them after 3, 4 + 8 and 15 seconds; the others waited for the peer to come to itself.
+        assert peer.stored == [site.results(study)[0].sop_instance_uid for study in studies[2:]]
+
+
+def test_stops_of_the_service_in_the_middle_of_an_object_never_kill_it(site: Site, monkeypatch) -> None:
+    monkeypatch.setattr(outbox, "_STOP_SECONDS", 0.05)
+    study = report(site, "pacs")
+    with Storing(0x0000) as peer:
+        peer.seconds = [2.0] * outbox.MAX_REFUSALS + [0.0]
+        for stops in range(1, outbox.MAX_REFUSALS + 1):
+            box = site.outbox(pacs=peer.port)
+            sending = threading.Thread(target=site.run, args=(Stage.DELIVER, box.deliver_result))
+            sending.start()
+            wait_until(lambda stops=stops: len(peer.begun) == stops, 5)
+            box.close()
+            sending.join(5)
+            site.clock.advance(60)
+        assert states(site, study) == {"pacs": ResultState.QUEUED}
+        box = site.outbox(pacs=peer.port)
+        site.run(Stage.DELIVER, box.deliver_result)
+        box.close()
+    assert states(site, study) == {"pacs": ResultState.SENT}
+
+
 def test_tries_while_the_destination_was_away_are_no_refusals(site: Site) -> None:
     study = report(site, "pacs")
     box = site.outbox(pacs=free_port())

@@ -37,6 +37,10 @@ class ContextRefused(TriageError):
     code = "context-refused"
 
 
+class Interrupted(PeerUnreachable):
+    """An object was begun on an association that stood, but no answer to it came: it may be to blame."""
+
+
 class NotSendable(TriageError):
     """A file that can't be sent: it is missing, or is not a DICOM file with meta information."""
 
@@ -134,7 +138,8 @@ class Sender:
         """Send one object and return the peer's status.
 
         Raises:
-            PeerUnreachable: no connection, no association or no answer in time.
+            PeerUnreachable: no connection, no association.
+            Interrupted: the object was begun, and the peer ended the association or did not answer in time.
             ContextRefused: the peer takes no such object.
             NotSendable: the file is missing or broken.
         """
@@ -145,7 +150,10 @@ class Sender:
             if not usable:
                 raise ContextRefused(_refusal(self.peer, item.contexts))
             with _content(item, usable[0][1]) as data:
-                return association.store(usable[0], item.sop_instance_uid, data, deadline)
+                try:
+                    return association.store(usable[0], item.sop_instance_uid, data, deadline)
+                except PeerUnreachable as error:
+                    raise Interrupted(str(error)) from error
 
         return self._use(item.contexts, store, seconds)
 

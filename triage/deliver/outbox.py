@@ -14,7 +14,14 @@ from sqlalchemy import BigInteger, ColumnElement, cast, exists, select
 from sqlalchemy.orm import Session
 
 from triage.deliver import status
-from triage.deliver.dicom import ContextRefused, DicomDestination, NotSendable, Sender, StoredObject
+from triage.deliver.dicom import (
+    ContextRefused,
+    DicomDestination,
+    Interrupted,
+    NotSendable,
+    Sender,
+    StoredObject,
+)
 from triage.deliver.status import Verdict
 from triage.domain.result import ResultState, ResultStep
 from triage.errors import PeerUnreachable
@@ -84,7 +91,8 @@ class Outbox:
         """Send one result once: it is sent, dead with a reason, or this job comes back later.
 
         A destination that is away keeps all its results waiting, in order; it never kills one. An object
-        that the peer refuses is dead after `MAX_REFUSALS` refusals and waits for a person.
+        that the peer refuses, or on which it breaks off, is dead after `MAX_REFUSALS` of that and waits for
+        a person.
         """
         with self._db.read() as session:
             row = session.get(Result, int(job.payload["result_id"]))
@@ -129,7 +137,11 @@ class Outbox:
         except ContextRefused as error:
             self._refused(job, row, str(error))
         except PeerUnreachable as error:
-            self._away(job, row, channel, str(error))
+            # What our own end cuts off says nothing about the object.
+            if isinstance(error, Interrupted) and not self._closed:
+                self._interrupted(job, row, channel, str(error))
+            else:
+                self._away(job, row, channel, str(error))
         else:
             self._answered(job, row, channel, answer)
 
@@ -154,12 +166,25 @@ class Outbox:
             extra={"event": "delivered", "result": result_id, "destination": row.destination},
         )
 
-    def _away(self, job: TakenJob, row: Result, channel: _Channel, error: str) -> None:
+    def _away(
+        self, job: TakenJob, row: Result, channel: _Channel, error: str, *, refused: bool = False
+    ) -> None:
         """Put all results of the destination off together: one transaction, however many wait."""
         wait = BACKOFF[min(channel.failures, len(BACKOFF) - 1)]
         channel.failures += 1
         channel.not_before = self._clock() + wait
-        self._try_again(job, row.id, error, channel.not_before, refused=False, all_of=row.destination)
+        self._try_again(job, row.id, error, channel.not_before, refused=refused, all_of=row.destination)
+
+    def _interrupted(self, job: TakenJob, row: Result, channel: _Channel, error: str) -> None:
+        """Count it against the object, and let all results of the destination wait: either may be to blame.
+
+        So an object that no peer survives is soon dead and blocks nobody, and a peer that survives none is
+        asked ever less often.
+        """
+        if row.refusals + 1 >= MAX_REFUSALS:
+            self._give_up(job, row.id, error)
+        else:
+            self._away(job, row, channel, error, refused=True)
 
     def _refused(self, job: TakenJob, row: Result, error: str) -> None:
         refusals = row.refusals + 1
