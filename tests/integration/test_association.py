@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,6 +154,49 @@ def test_a_bad_answer_is_one_sentence(peer: Any, said: bytes, sentence: str) -> 
 def test_a_peer_that_hangs_up_is_named(peer: Any) -> None:
     with pytest.raises(PeerUnreachable, match=r"PEER@127.0.0.1:.* (closed|broke) the connection"):
         store(peer(accept))
+
+
+@pytest.fixture
+def crowded() -> Iterator[None]:
+    """Let the process have so many files open that the next descriptor is 1024 or more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2_000, before[1]), before[1]))
+    with ExitStack() as opened:
+        while opened.enter_context(Path(os.devnull).open("rb")).fileno() < 1_023:
+            pass
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("crowded")
+def test_a_kept_association_is_known_alive_in_a_process_with_many_files(peer: Any) -> None:
+    end = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        accept(connection)
+        end.wait(5)
+
+    association = connect(peer(script))
+    assert association.is_alive()
+    end.set()
+    deadline = time.monotonic() + 5
+    while association.is_alive() and time.monotonic() < deadline:
+        pass
+    assert not association.is_open
+
+
+def test_an_object_that_can_not_be_read_to_its_end_leaves_no_half_of_it_on_a_kept_association(
+    peer: Any,
+) -> None:
+    def script(connection: socket.socket) -> None:
+        accept(connection)
+        connection.recv(1)
+
+    association = connect(peer(script))
+    # The kernel itself answers EIO here.
+    with Path("/proc/self/mem").open("rb", buffering=0) as broken, pytest.raises(OSError, match="5"):
+        association.store(CONTEXT, "1.2.3", broken, time.monotonic() + 2)
+    assert not association.is_alive()
 
 
 @pytest.mark.parametrize("length", [0, 16_384, 1_000_000, 4_294_967_295])

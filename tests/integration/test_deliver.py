@@ -397,6 +397,27 @@ def test_a_file_that_was_deleted_is_a_dead_letter(site: Site) -> None:
     assert "triage results rebuild" in row.last_error
 
 
+def test_a_file_that_can_not_be_read_for_a_while_is_sent_afterwards(site: Site) -> None:
+    study, other = report(site, "pacs"), report(site, "pacs", study_uid="1.2.9")
+    path = site.folder / "results" / site.results(study)[0].path
+    kept = path.read_bytes()
+    path.unlink()
+    path.symlink_to(path)
+    with Storing(0x0000) as peer:
+        box = site.outbox(pacs=peer.port)
+        for _ in range(5):
+            site.run(Stage.DELIVER, box.deliver_result)
+            site.clock.advance(60)
+        row = site.results(study)[0]
+        assert (row.state, states(site, other)["pacs"]) == (ResultState.QUEUED, ResultState.SENT)
+        assert "can't be read now" in row.last_error
+        path.unlink()
+        path.write_bytes(kept)
+        site.run(Stage.DELIVER, box.deliver_result)
+        box.close()
+    assert states(site, study) == {"pacs": ResultState.SENT}
+
+
 def test_an_object_that_was_sent_before_a_crash_is_not_doubled(site: Site, orthanc: Orthanc) -> None:
     study = report(site, "pacs", study_uid="1.2.826.77.3")
     row = site.results(study)[0]

@@ -106,6 +106,25 @@ def test_a_study_whose_films_are_gone_says_so_in_its_history(site: Site) -> None
     assert "can't be" in last.cause
 
 
+def test_a_film_that_can_not_be_read_for_a_while_is_in_the_report(site: Site) -> None:
+    study = site.study(answer("1.2.3.4.1"), answer("1.2.3.4.2"))
+    film = site.folder / "spool" / "1.2.3.4.1.dcm"
+    kept = film.read_bytes()
+    film.unlink()
+    film.symlink_to(film)
+    worker = Worker(site.db, site.queue, Stage.REPORT, site.reporter(pacs=("sr",)).report_study, site.clock)
+    for _ in range(5):
+        assert worker.run_one()
+        site.clock.advance(600)
+    film.unlink()
+    film.write_bytes(kept)
+    assert worker.run_one()
+    (row,) = site.results(study)
+    ds = dcmread(site.folder / "results" / row.path)
+    (series,) = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert len(series.ReferencedSOPSequence) == 2
+
+
 def test_a_film_with_odd_but_ordinary_headers_gets_its_report(site: Site) -> None:
     study = site.study(answer("1.2.3.4.1"))
     odd = {"ViewPosition": ["PA", "AP"], "Modality": ["DX", "CR"], "ImagerPixelSpacing": ["1e400", "1"]}

@@ -79,6 +79,17 @@ def test_one_bad_file_stops_nothing_and_is_named(cli: Typer, folder: Path) -> No
     assert "not a DICOM file" in failed["notes.txt"]
 
 
+def test_an_unreadable_file_stops_nothing_and_is_named(cli: Typer, folder: Path) -> None:
+    # The kernel itself answers EIO here.
+    with Storing(0x0000) as peer:
+        to = f"PEER@127.0.0.1:{peer.port}"
+        code, out, _ = invoke(cli, "/proc/self/mem", folder, "--to", to, "--json")
+    said = json.loads(out)
+    assert (code, said["sent"], said["failed"]) == (1, 4, 1)
+    (failed,) = (one for one in said["files"] if not one["ok"])
+    assert "Input/output error" in failed["sentence"]
+
+
 def test_nobody_there_is_exit_code_3(cli: Typer, folder: Path) -> None:
     _, _, error = invoke(cli, folder, "--to", f"PEER@127.0.0.1:{free_port()}")
     assert isinstance(error, PeerUnreachable)

@@ -69,10 +69,13 @@ class Association:
         """Return whether an idle association can still be used: a word from the peer means its end."""
         if not self.is_open:
             return False
-        readable, _, _ = select.select([self._socket], [], [], 0)
-        if readable:
+        # Not select: it knows no descriptor from 1024 on.
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        has_ended = bool(waiting.poll(0))
+        if has_ended:
             self.close()
-        return not readable
+        return not has_ended
 
     def negotiate(self, titles: tuple[str, str], contexts: Sequence[Context], deadline: float) -> None:
         """Ask for an association as (calling, called); `accepted` says what came of each context."""
@@ -98,18 +101,27 @@ class Association:
         }
 
     def store(self, context: Context, sop_instance_uid: str, data: BinaryIO, deadline: float) -> int:
-        """Send what is left to read of `data` as one data set; return the peer's status (PS3.4 B.2)."""
+        """Send what is left to read of `data` as one data set; return the peer's status (PS3.4 B.2).
+
+        Raises:
+            OSError: `data` can't be read; the connection is closed.
+        """
         command = self._command(0x0001, context[0], _HAS_DATA_SET)
         command.Priority = 0
         command.AffectedSOPInstanceUID = sop_instance_uid
         number = self._ids[context]
         pending = bytearray(_pdu(number, 0x03, _encoded(command)))
-        for fragment, is_last in _fragments(data, self._fragment):
-            pending += _pdu(number, 0x02 if is_last else 0x00, fragment)
-            # A small object leaves in one piece; a large one as it is read.
-            if is_last or len(pending) >= MAX_FRAGMENT:
-                self._send(pending, deadline)
-                pending.clear()
+        try:
+            for fragment, is_last in _fragments(data, self._fragment):
+                pending += _pdu(number, 0x02 if is_last else 0x00, fragment)
+                # A small object leaves in one piece; a large one as it is read.
+                if is_last or len(pending) >= MAX_FRAGMENT:
+                    self._send(pending, deadline)
+                    pending.clear()
+        except OSError:
+            # The peer waits for the rest of this object: nothing else can be said to it.
+            self.close()
+            raise
         return self._answer(deadline)
 
     def echo(self, context: Context, deadline: float) -> int:

@@ -66,6 +66,8 @@ def send_files(sender: Sender, files: Sequence[Path], done: Callable[[Sent], Non
             items[path] = StoredObject.read(path)
         except NotSendable as error:
             items[path] = error
+        except OSError as error:
+            items[path] = NotSendable(_unreadable(error))
     sender.plan(item for item in items.values() if isinstance(item, StoredObject))
     said: list[Sent] = []
     silent, gone = 0, ""
@@ -97,7 +99,13 @@ def _send(sender: Sender, path: Path, item: StoredObject | NotSendable) -> tuple
         return Sent(path, uid, None, str(error), ok=False), ""
     except PeerUnreachable as error:
         return Sent(path, uid, None, str(error), ok=False), str(error)
+    except OSError as error:
+        return Sent(path, uid, None, _unreadable(error), ok=False), ""
     sentence = status.sentence(answer)
     return Sent(
         path, uid, answer, f"{sentence[0].upper()}{sentence[1:]}.", status.verdict(answer) is Verdict.STORED
     ), ""
+
+
+def _unreadable(error: OSError) -> str:
+    return f"The file can't be read ({error.strerror})."

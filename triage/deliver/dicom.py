@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from errno import ENOENT
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -77,7 +78,12 @@ class StoredObject:
 
     @classmethod
     def read(cls, path: Path) -> StoredObject:
-        """Return what a file's meta information says; raises `NotSendable`."""
+        """Return what a file's meta information says.
+
+        Raises:
+            NotSendable: the file is missing, or is no such file.
+            OSError: it can't be read now.
+        """
         try:
             meta, offset = split_dataset(path)
             return cls(
@@ -88,10 +94,12 @@ class StoredObject:
                 path.stat().st_size,
                 offset,
             )
-        except OSError as error:
+        except FileNotFoundError as error:
             msg = f"The file can't be read ({error.strerror})."
             raise NotSendable(msg) from error
         except Exception as error:
+            if is_passing(error):
+                raise
             msg = "The file is not a DICOM file with meta information (PS3.10 7.1)."
             raise NotSendable(msg) from error
 
@@ -142,6 +150,7 @@ class Sender:
             Interrupted: the object was begun, and the peer ended the association or did not answer in time.
             ContextRefused: the peer takes no such object.
             NotSendable: the file is missing or broken.
+            OSError: the file can't be read now.
         """
         seconds = self._patience + item.size / SLOWEST_BYTES_PER_SECOND
 
@@ -252,11 +261,17 @@ class Sender:
                     self._turn.wait(left)
 
 
+def is_passing(error: Exception) -> bool:
+    """Return whether the system could not read a file now; what a file's own bytes cause has no `errno`."""
+    return isinstance(error, OSError) and error.errno not in (None, ENOENT)
+
+
 def _content(item: StoredObject, syntax: str) -> BinaryIO:
     """Return the data set as bytes in a transfer syntax: the file's own, or the other native one.
 
     Raises:
         NotSendable: the file is missing, or does not convert.
+        OSError: it can't be read now.
     """
     try:
         if syntax == item.transfer_syntax_uid:
@@ -265,6 +280,8 @@ def _content(item: StoredObject, syntax: str) -> BinaryIO:
             return file
         converted = encode(dcmread(item.path), syntax == _NATIVE[1], True)
     except Exception as error:
+        if is_passing(error):
+            raise
         msg = f"The file can't be read or converted ({type(error).__name__})."
         raise NotSendable(msg) from error
     if converted is None:

@@ -142,6 +142,10 @@ class Outbox:
                 self._interrupted(job, row, channel, str(error))
             else:
                 self._away(job, row, channel, str(error))
+        except OSError as error:
+            wait = BACKOFF[min(row.attempts, len(BACKOFF) - 1)]
+            reason = f"The file can't be read now ({error.strerror})."
+            self._try_again(job, row.id, reason, self._clock() + wait, refused=False)
         else:
             self._answered(job, row, channel, answer)
 

@@ -83,13 +83,17 @@ def read_evidence(path: Path) -> Dataset:
     however broken, never raise.
 
     Raises:
-        NoReport: the file can't be read, or its UIDs are missing or invalid.
+        NoReport: the file is no DICOM object, or its UIDs are missing or invalid.
+        OSError: the file is missing, or can't be read now.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             source = dcmread(path, stop_before_pixels=True, force=True)
     except Exception as error:
+        # An error of the system has a number; one that pydicom raises for the film's own bytes has none.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         msg = (
             f"A film's header can't be read ({type(error).__name__}), so it can't be referenced in a report."
         )

@@ -165,13 +165,20 @@ class ReportStage:
         )
 
     def _evidence(self, study: Study, objects: Sequence[Instance]) -> list[Dataset]:
-        """Return the headers of the films that can be referenced; raises the last reason if none can."""
+        """Return the headers of the films that can be referenced.
+
+        Raises:
+            NoReport: there is none; says why of the last one.
+            OSError: a film is there, but can't be read now.
+        """
         evidence, problem = [], NoReport("None of the study's films is on disk, so it can't be reported.")
         for one in objects:
             if not one.path:
                 continue
             try:
                 header = read_evidence(self._spool / one.path)
+            except FileNotFoundError:
+                continue
             except NoReport as error:
                 problem = error
                 continue
@@ -191,7 +198,7 @@ class ReportStage:
                 continue
             try:
                 ds = dcmread(self._folder / row.path, specific_tags=["SeriesInstanceUID"])
-            except (OSError, ValueError):
+            except (FileNotFoundError, ValueError):
                 continue
             earlier[row.sop_instance_uid] = Predecessor(
                 row.kind, str(ds.SeriesInstanceUID), row.sop_class_uid, row.sop_instance_uid
