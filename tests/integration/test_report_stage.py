@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
+from tests.peers import Dcmtk
 from tests.pipeline import Site
 from tests.reports import answer, no_answer
+from tests.validators import assert_valid
 from triage.domain.finding import NotEvaluated
 from triage.domain.result import ResultState
 from triage.errors import ConfigurationError
 from triage.report import stage as stage_module
-from triage.store import results, studies
+from triage.store import instances, results, studies
 from triage.store.tables import Job
 from triage.work.queue import Stage
 from triage.work.worker import Worker
@@ -72,6 +75,49 @@ def test_a_late_film_makes_version_two_that_names_version_one(site: Site) -> Non
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.sop_instance_uid
     evidence = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
     assert len(evidence.ReferencedSOPSequence) == 2
+
+
+def purge(site: Site, sop_instance_uid: str) -> None:
+    """Take a film's file away, as the retention does."""
+    with site.db.write() as session:
+        (film,) = instances.with_uid(session, sop_instance_uid)
+        (site.folder / "spool" / film.path).unlink()
+        film.path, film.purged_at = "", site.clock()
+
+
+def items(ds: Dataset, meaning: str) -> list[Dataset]:
+    """Return the content items of that name, wherever they are in the tree."""
+    found = []
+    for item in ds.get("ContentSequence", ()):
+        named = item.get("ConceptNameCodeSequence")
+        found += [item] if named and named[0].CodeMeaning == meaning else []
+        found += items(item, meaning)
+    return found
+
+
+def test_a_late_film_does_not_take_back_what_was_found_on_one_that_was_purged(
+    site: Site, dcmtk: Dcmtk
+) -> None:
+    name = "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"
+    study = site.study(answer("1.2.3.4.1", tuberculosis=0.9))
+    site.film(SOPInstanceUID="1.2.3.4.1", PatientName=name)
+    stage = site.reporter(pacs=("sr", "text_sr", "ko"))
+    site.run(Stage.REPORT, stage.report_study)
+    purge(site, "1.2.3.4.1")
+    site.study(answer("1.2.3.4.2"), version=2)
+    site.film(SOPInstanceUID="1.2.3.4.2", PatientName=name)
+    site.run(Stage.REPORT, stage.report_study)
+    paths = {(row.study_version, row.kind): site.folder / "results" / row.path for row in site.results(study)}
+    first, second = dcmread(paths[1, "sr"]), dcmread(paths[2, "sr"])
+    for meaning in ("Presence of property", "Certainty of Finding", "Priority"):
+        assert items(second, meaning)
+        assert items(second, meaning) == items(first, meaning)
+    key = dcmread(paths[2, "ko"])
+    (selected,) = key.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert [one.ReferencedSOPInstanceUID for one in selected.ReferencedSOPSequence] == ["1.2.3.4.1"]
+    assert {str(dcmread(path).PatientName) for path in paths.values()} == {name}
+    for path in paths.values():
+        assert_valid(dcmtk, path)
 
 
 def test_a_version_that_was_overtaken_is_not_written(site: Site) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ _OPTIONAL = (
     "PhysiciansOfRecord",
     "InstitutionName",
     "TimezoneOffsetFromUTC",
+)
+#: The same of what a film says of itself alone.
+_OF_FILM = (
     "Modality",
     "BodyPartExamined",
     "ViewPosition",
@@ -52,7 +56,8 @@ _OPTIONAL = (
 )
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 #: Sequences of codes, and the request: copied item by item, never with what a private group hangs on them.
-_CODE_SEQUENCES = ("ProcedureCodeSequence", "ViewCodeSequence", "AnatomicRegionSequence")
+_FILM_CODES = ("ViewCodeSequence", "AnatomicRegionSequence")
+_CODE_SEQUENCES = ("ProcedureCodeSequence", *_FILM_CODES)
 _REQUEST = ("RequestedProcedureID", "RequestedProcedureDescription", "AccessionNumber")
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 
@@ -111,7 +116,7 @@ def normalise(source: Dataset) -> Dataset:
             msg = f"The {keyword} of a film is missing or invalid, so it can't be referenced in a report."
             raise NoReport(msg)
         setattr(clean, keyword, value[0])
-    for keyword in (*TYPE_2, *_OPTIONAL):
+    for keyword in (*TYPE_2, *_OPTIONAL, *_OF_FILM):
         _copy(source, clean, keyword, encodings)
     if clean.get("PatientSex") not in ("M", "F", "O"):
         clean.PatientSex = ""
@@ -125,6 +130,25 @@ def normalise(source: Dataset) -> Dataset:
     _copy_request(source, clean, encodings)
     clean.SpecificCharacterSet = "ISO_IR 192"
     return clean
+
+
+def without_file(beside: Dataset, known: Mapping[str, str]) -> Dataset:
+    """Return a header by which a film whose file is gone can be referenced.
+
+    Whose it is says `beside`, the header of another film of its study. `known` are its own UIDs and what
+    else is known of it by keyword; how it was taken nobody can say any more.
+
+    Raises:
+        NoReport: its UIDs are invalid.
+    """
+    source = deepcopy(beside)
+    for keyword in (*_OF_FILM, *_FILM_CODES):
+        if keyword in source:
+            delattr(source, keyword)
+    with config.disable_value_validation():
+        for keyword, value in known.items():
+            setattr(source, keyword, value)
+    return normalise(source)
 
 
 def _encodings(source: Dataset) -> list[str]:

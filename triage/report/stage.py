@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -26,7 +27,7 @@ from triage.domain.result import RESULT, ResultState, ResultStep
 from triage.report.build import Predecessor, ReportInput, Site
 from triage.report.document import file_bytes
 from triage.report.errors import NoReport
-from triage.report.evidence import read_evidence
+from triage.report.evidence import read_evidence, without_file
 from triage.report.kinds import KINDS, check_kinds
 from triage.store import assessments, installation, instances
 from triage.store import results as rows
@@ -165,28 +166,29 @@ class ReportStage:
         )
 
     def _evidence(self, study: Study, objects: Sequence[Instance]) -> list[Dataset]:
-        """Return the headers of the films that can be referenced.
+        """Return the headers of the films that can be referenced, those without a file at the end.
 
         Raises:
-            NoReport: there is none; says why of the last one.
+            NoReport: there is no file of any; says why of the last one.
             OSError: a film is there, but can't be read now.
         """
         evidence, problem = [], NoReport("None of the study's films is on disk, so it can't be reported.")
+        gone: list[Instance] = []
         for one in objects:
-            if not one.path:
-                continue
             try:
-                header = read_evidence(self._spool / one.path)
+                header = read_evidence(self._spool / one.path) if one.path else None
             except FileNotFoundError:
-                continue
+                header = None
             except NoReport as error:
                 problem = error
                 continue
-            if header.StudyInstanceUID == study.study_uid:
+            if header is None:
+                gone.append(one)
+            elif header.StudyInstanceUID == study.study_uid:
                 evidence.append(header)
         if not evidence:
             raise problem
-        return evidence
+        return [*evidence, *_without_files(evidence[0], gone)]
 
     def _predecessors(
         self, session: Session, study: Study, wanted: Callable[[int], bool]
@@ -256,6 +258,19 @@ class ReportStage:
         log.error(
             "A study can't be reported.", extra={"event": "no_report", "study": study_id, "error": sentence}
         )
+
+
+def _without_files(beside: Dataset, gone: Sequence[Instance]) -> Iterator[Dataset]:
+    """Yield headers for films whose files are gone: what was found on them is still true, and still said."""
+    for one in gone:
+        known = {
+            "SOPClassUID": one.sop_class_uid,
+            "SOPInstanceUID": one.sop_instance_uid,
+            "SeriesInstanceUID": one.series_uid,
+            "Modality": one.modality,
+        }
+        with suppress(NoReport):
+            yield without_file(beside, known)
 
 
 def _zone(film: Dataset) -> tzinfo | None:
