@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from tests.validators import assert_valid
 from triage.domain.finding import NotEvaluated
 from triage.domain.result import ResultState
 from triage.errors import ConfigurationError
+from triage.receive import retention
+from triage.receive.spool import Spool
 from triage.report import stage as stage_module
 from triage.store import instances, results, studies
 from triage.store.tables import Job
@@ -177,6 +180,57 @@ def test_a_film_with_odd_but_ordinary_headers_gets_its_report(site: Site) -> Non
     site.film(SOPInstanceUID="1.2.3.4.1", **odd)
     site.run(Stage.REPORT, site.reporter(pacs=("sr",)).report_study)
     assert [row.state for row in site.results(study)] == [ResultState.QUEUED]
+
+
+def purged_a_year_later(site: Site) -> int:
+    spool = Spool(site.folder / "spool")
+    try:
+        return retention.purge(site.db, spool, site.clock() + timedelta(days=365), timedelta(days=7))
+    finally:
+        spool.close()
+
+
+def test_a_study_that_can_not_have_a_report_does_not_keep_its_files_for_ever(site: Site) -> None:
+    study = site.study(answer("1.02.3.4.1"), study_uid="1.02.3")
+    assert purged_a_year_later(site) == 0, "nobody has tried yet"
+    site.run(Stage.REPORT, site.reporter(pacs=("sr",)).report_study)
+    assert site.results(study) == []
+    with site.db.read() as session:
+        assert [uid for _, uid in results.unreported(session, 10)] == ["1.02.3"]
+    assert purged_a_year_later(site) == 1
+    assert not (site.folder / "spool" / "1.02.3.4.1.dcm").exists()
+
+
+def test_a_study_for_which_nothing_is_wanted_does_not_keep_its_files_for_ever(site: Site) -> None:
+    study = site.study(answer("1.2.3.4.1"))
+    stage = site.reporter(viewer=("ko",))
+    site.run(Stage.REPORT, stage.report_study)
+    assert site.results(study) == []
+    with site.db.read() as session:
+        assert studies.events(session, study)[-1].step == "nothing_to_write"
+        assert results.unreported(session, 10) == []
+    # A late film needs them again, until it was looked at too.
+    site.study(answer("1.2.3.4.1"), answer("1.2.3.4.2"), version=2)
+    assert purged_a_year_later(site) == 0
+    site.run(Stage.REPORT, stage.report_study)
+    assert purged_a_year_later(site) == 2
+
+
+def test_a_rebuild_that_finds_nothing_to_write_is_no_problem_any_more(site: Site) -> None:
+    study = site.study(answer("1.2.3.4.1"))
+    film = site.folder / "spool" / "1.2.3.4.1.dcm"
+    kept = film.read_bytes()
+    film.unlink()
+    stage = site.reporter(viewer=("ko",))
+    site.run(Stage.REPORT, stage.report_study)
+    film.write_bytes(kept)
+    with site.db.write() as session:
+        assert len(results.unreported(session, 10)) == 1
+        payload = {"study_id": study, "version": 1, "rebuild": True}
+        site.queue.put(session, Stage.REPORT, "again", payload, site.clock())
+    site.run(Stage.REPORT, stage.report_study)
+    with site.db.read() as session:
+        assert results.unreported(session, 10) == []
 
 
 def test_a_report_that_can_not_be_built_is_a_problem_after_some_tries(site: Site, monkeypatch) -> None:

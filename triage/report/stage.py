@@ -93,7 +93,7 @@ class ReportStage:
 
         A version that late images have overtaken, or that was written down before, asks for nothing,
         unless a person asked for a rebuild. A study that can't have a report keeps the reason in its history,
-        where `problems` finds it.
+        where `problems` finds it; one for which no wanted kind is written keeps that there too.
         """
         study_id, version = int(job.payload["study_id"]), int(job.payload["version"])
         again = bool(job.payload.get("rebuild"))
@@ -114,21 +114,24 @@ class ReportStage:
             return
         with self._db.write() as session:
             for destination, kinds in self._routes.items():
-                for item in built:
+                for item in built or ():
                     if item.kind in kinds:
                         self._route(session, study_id, version, item, destination, again)
+            if built == []:
+                cause = "Nothing that a destination wants is written for it."
+                self._record(session, study_id, version, rows.NOTHING_TO_WRITE, cause)
             self._queue.finish(session, job)
         if built:
             log.info(
                 "A study was reported.", extra={"event": "reported", "study": study_id, "version": version}
             )
 
-    def _written_down(self, study_id: int, version: int, again: bool) -> list[_Built]:
-        """Return the objects of a version, durable on disk; none where nothing is asked for."""
+    def _written_down(self, study_id: int, version: int, again: bool) -> list[_Built] | None:
+        """Return the objects of a version, durable on disk; None where nothing is asked for."""
         with self._db.read() as session:
             study = session.get(Study, study_id)
             if study is None or study.version != version or (not again and self._is_done(session, study)):
-                return []
+                return None
             inp = self._input(session, study)
             same = self._predecessors(session, study, lambda made: made == version)
         return self._build(inp, same)
@@ -248,16 +251,18 @@ class ReportStage:
 
     def _no_report(self, job: TakenJob, study_id: int, version: int, sentence: str) -> None:
         with self._db.write() as session:
-            study = session.get_one(Study, study_id)
-            event = StudyEvent(study_id=study_id, at=self._clock(), step=rows.NO_REPORT, version=version)
-            event.before = event.after = study.state.value
-            event.cause = sentence
-            session.add(event)
-            announce(session, "list")
+            self._record(session, study_id, version, rows.NO_REPORT, sentence)
             self._queue.finish(session, job)
         log.error(
             "A study can't be reported.", extra={"event": "no_report", "study": study_id, "error": sentence}
         )
+
+    def _record(self, session: Session, study_id: int, version: int, step: str, cause: str) -> None:
+        study = session.get_one(Study, study_id)
+        event = StudyEvent(study_id=study_id, at=self._clock(), step=step, version=version, cause=cause)
+        event.before = event.after = study.state.value
+        session.add(event)
+        announce(session, "list")
 
 
 def _without_files(beside: Dataset, gone: Sequence[Instance]) -> Iterator[Dataset]:

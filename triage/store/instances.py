@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from triage.domain.result import ResultState
 from triage.domain.study import SETTLED, StudyState
 from triage.store.prepared import Insert, Prepared
-from triage.store.tables import Entry, FilmAssessmentRow, Instance, Result, Study
+from triage.store.results import NO_REPORT, NOTHING_TO_WRITE
+from triage.store.tables import Entry, FilmAssessmentRow, Instance, Result, Study, StudyEvent
 
 _INSTANCE = cast("Table", Instance.__table__)
 _CREATE = Insert(_INSTANCE, unique=("sop_instance_uid", "digest"), returning="id")
@@ -125,12 +126,18 @@ _DELIVERED = (ResultState.SENT, ResultState.COMMITTED, ResultState.DEAD)
 def done_with(session: Session, before: datetime, limit: int) -> Sequence[Instance]:
     """Return objects received before a moment whose files nothing needs any more, oldest first.
 
-    A settled study whose report is not built yet, or not sent yet, still needs them.
+    A settled study whose report is not built yet, or not sent yet, still needs them. One that can't have
+    a report, or for which none is wanted, needs them no more.
     """
     waits = exists().where(
         Result.study_id == Study.id, Result.state.not_in(_DELIVERED), Result.destination != ""
     )
     reported = exists().where(Result.study_id == Study.id, Result.study_version == Study.version)
+    without = exists().where(
+        StudyEvent.study_id == Study.id,
+        StudyEvent.version == Study.version,
+        StudyEvent.step.in_((NO_REPORT, NOTHING_TO_WRITE)),
+    )
     listed = exists().where(Entry.study_id == Study.id)
     query = (
         select(Instance)
@@ -140,7 +147,7 @@ def done_with(session: Session, before: datetime, limit: int) -> Sequence[Instan
             Instance.received_at < before,
             ~waits,
             or_(
-                and_(Study.state.in_(SETTLED), reported),
+                and_(Study.state.in_(SETTLED), or_(reported, without)),
                 and_(Study.state == StudyState.COMPLETE, ~listed),
             ),
         )

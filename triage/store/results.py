@@ -16,6 +16,8 @@ from triage.store.tables import Result, Study, StudyEvent
 
 #: The step of a study's history that says why it has no report.
 NO_REPORT = "no_report"
+#: The step that says that it was looked at, and that no kind which a destination wants is written for it.
+NOTHING_TO_WRITE = "nothing_to_write"
 
 
 def add(
@@ -89,13 +91,17 @@ def unreported(session: Session, limit: int) -> list[tuple[StudyEvent, str]]:
     newest = (
         select(func.max(StudyEvent.id))
         .join(Study, Study.id == StudyEvent.study_id)
-        .where(StudyEvent.step == NO_REPORT, StudyEvent.version == Study.version, ~has_result)
+        .where(
+            StudyEvent.step.in_((NO_REPORT, NOTHING_TO_WRITE)),
+            StudyEvent.version == Study.version,
+            ~has_result,
+        )
         .group_by(StudyEvent.study_id)
     )
     query = (
         select(StudyEvent, Study.study_uid)
         .join(Study, Study.id == StudyEvent.study_id)
-        .where(StudyEvent.id.in_(newest))
+        .where(StudyEvent.id.in_(newest), StudyEvent.step == NO_REPORT)
         .order_by(StudyEvent.id.desc())
         .limit(limit)
     )
