@@ -38,6 +38,10 @@ class Role(StrEnum):
     WEB = "web"
 
 
+#: These take up what an earlier process left, so one process has each; what the others do, several may do.
+ALONE = (Role.RECEIVE, Role.DELIVER)
+
+
 def roles_of(names: Sequence[str]) -> frozenset[Role]:
     """Return the roles of `--role`; `all` is every one.
 
@@ -130,8 +134,7 @@ class Service:
 
         data, receives = self.settings.data_dir, Role.RECEIVE in self._roles
         folder.make(data)
-        # These take up what an earlier process left; what the others do, several may do.
-        for role in (Role.RECEIVE, Role.DELIVER):
+        for role in ALONE:
             if role in self._roles:
                 self._stops.append(folder.hold(data, role))
         if receives:

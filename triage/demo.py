@@ -7,8 +7,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from pydicom import dcmread
 from pynetdicom import AE
@@ -24,7 +24,15 @@ from triage import RESEARCH_USE, app, listening, samples
 from triage import folder as data_folder
 from triage.domain.study import StudyState
 from triage.errors import PeerUnreachable, TriageError
-from triage.settings import Settings, load_policy
+from triage.settings import (
+    ListenerSettings,
+    Settings,
+    Site,
+    SpoolSettings,
+    StudySettings,
+    WebSettings,
+    load_policy,
+)
 from triage.store import accounts, entries, policies
 from triage.store.database import Database
 from triage.store.tables import Entry, FilmAssessmentRow, Study
@@ -36,15 +44,17 @@ _PATIENCE = 600.0  # seconds until the demonstration stops waiting for the last 
 
 
 def demo_settings(folder: Path, web_port: int, dicom_port: int) -> Settings:
-    """Return the settings of the demonstration: its own folder, loopback, studies complete quickly."""
-    sections: dict[str, Any] = {
-        "site": {"name": "demonstration", "data_dir": folder / "site"},
-        "listener": {"port": dicom_port},
-        "study": {"quiet_seconds": 2},
-        "spool": {"low_water_mb": 256},
-        "web": {"port": web_port},
-    }
-    return Settings(**sections)
+    """Return the settings of the demonstration: its own folder, loopback, studies complete quickly.
+
+    Neither file nor environment is asked: they speak of a real site, whose data must not be touched.
+    """
+    return Settings.model_construct(
+        site=Site(name="demonstration", data_dir=folder / "site"),
+        listener=ListenerSettings(port=dicom_port),
+        study=StudySettings(quiet_seconds=2),
+        spool=SpoolSettings(low_water_mb=256),
+        web=WebSettings(port=web_port),
+    )
 
 
 def run(folder: Path, web_port: int, dicom_port: int, console: Console) -> app.Service:
@@ -79,14 +89,20 @@ def begin_day(folder: Path, settings: Settings) -> Callable[[], None]:
     """Hold the demonstration's folder until the answer is called, and remove what its site kept of a run.
 
     Films that came yesterday have all waited for too long, and would stand before those of today.
+
+    Raises:
+        ConfigurationError: a demonstration or another service works in this folder, or a port is in use.
     """
     data_folder.make(settings.data_dir)
     end = data_folder.hold(folder, "demo")
     listening.check_free(listening.addresses(settings, receives=True, serves_page=True))
-    for name in ("spool", "results"):
-        shutil.rmtree(settings.data_dir / name)
-    for file in settings.data_dir.glob("triage.db*"):
-        file.unlink()
+    with ExitStack() as held:
+        for role in app.ALONE:
+            held.callback(data_folder.hold(settings.data_dir, role))
+        for name in ("spool", "results"):
+            shutil.rmtree(settings.data_dir / name)
+        for file in settings.data_dir.glob("triage.db*"):
+            file.unlink()
     return end
 
 

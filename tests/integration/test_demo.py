@@ -12,6 +12,8 @@ from tests.reading_room import arrive, uid_of
 from tests.receiving import clock, receiving
 from tests.reports import film_header
 from triage import demo
+from triage import folder as data_folder
+from triage.app import Role
 from triage.errors import ConfigurationError, TriageError
 from triage.store import migrations
 from triage.store.database import Database
@@ -56,6 +58,36 @@ def test_a_second_day_begins_with_an_empty_list_and_the_drawings_of_the_first(tm
     assert listed(settings)[1] == []
     assert not (tmp_path / "site" / "spool").exists()
     assert all(path.read_text() == "kept" for path in kept)
+    end()
+
+
+def test_the_settings_of_a_real_site_do_not_lead_the_demonstration_there(tmp_path, monkeypatch):
+    real = tmp_path / "real"
+    kept = [real / "spool" / "film.dcm", real / "results" / "1.dcm", real / "triage.db"]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+    monkeypatch.setenv("TRIAGE__SITE__DATA_DIR", str(real))
+    monkeypatch.setenv("TRIAGE__DATABASE__URL", f"sqlite:///{real / 'triage.db'}")
+    monkeypatch.setenv("TRIAGE__LISTENER__HOST", "0.0.0.0")
+    settings = demo.demo_settings(tmp_path / "demo", 0, 0)
+    demo.begin_day(tmp_path / "demo", settings)()
+    assert all(path.read_text() == "kept" for path in kept)
+    assert settings.database_url == f"sqlite:///{tmp_path / 'demo' / 'site' / 'triage.db'}"
+    assert settings.listener.host == "127.0.0.1"
+
+
+def test_a_service_that_works_on_the_folder_keeps_its_data(tmp_path):
+    settings = demo.demo_settings(tmp_path, 0, 0)
+    demo.begin_day(tmp_path, settings)()
+    film = settings.data_dir / "spool" / "film.dcm"
+    film.parent.mkdir()
+    film.write_text("kept")
+    data_folder.make(settings.data_dir)
+    end = data_folder.hold(settings.data_dir, Role.RECEIVE)
+    with pytest.raises(ConfigurationError, match="Another service"):
+        demo.begin_day(tmp_path, settings)
+    assert film.read_text() == "kept"
     end()
 
 
