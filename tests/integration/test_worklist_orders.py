@@ -266,6 +266,24 @@ def test_adt_a40_merges(db, now):
     assert study(db, now, 2)["patient"]["id"] == "SYN-9"
 
 
+@pytest.mark.parametrize("escape", ["Z01", "C2842", "M284242", "XQQ", ".sp+x", ""])
+def test_a_name_with_an_escape_that_is_not_understood_stays_out_of_the_log(db, now, caplog, escape):
+    arrive(db, 2, now)
+    message = f"MSH|^~\\&|RIS|HOSP|T|X|2026||ADT^A08|8|P|2.5\rPID|1||SYN-00002||SECRET\\{escape}\\^JANE\r"
+    with caplog.at_level("DEBUG"):
+        assert messages.answer(db, message.encode(), lambda: now).code == "AA"
+    assert study(db, now, 2)["patient"]["name"].replace(" ", "") == "SECRET^JANE"
+    assert "an HL7 message was answered" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_a_space_that_is_asked_for_a_billion_times_is_one(db, now):
+    arrive(db, 2, now)
+    words = rb"two\.in999999999\words"
+    assert messages.answer(db, orm().replace(b"Chest", words), lambda: now).code == "AA"
+    assert study(db, now, 2)["orders"][0]["description"] == "two words"
+
+
 @pytest.mark.parametrize(
     ("raw", "code"),
     [

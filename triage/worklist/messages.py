@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,8 @@ _MERGES = {("ADT", "A40")}
 _NEW = {"NW", "XO", "SC", "RP", "XX"}
 _CANCELLED = {"CA", "OC", "DC", "OD", "CR", "DR"}
 _URGENT = {"A", "P", "C", "T"}
+#: Escape sequences that stand for a delimiter, by its place among the message's separators.
+_DELIMITERS = {"F": 1, "R": 2, "S": 3, "T": 4}
 _CHARSETS = {
     "": "utf-8",
     "ASCII": "utf-8",
@@ -96,9 +99,32 @@ class _Part:
             if len(part) < index:
                 return ""
             part = part[index - 1]
-        text = str(self.message.unescape(str(part))).strip()
+        text = _unescaped(self.message, str(part)).strip()
         # `""` means "delete" in HL7: here it is as unknown as an empty field.
         return "" if text == '""' else text
+
+
+def _unescaped(message: hl7.Message, text: str) -> str:
+    """Return a text with its escape sequences (HL7 v2 2.7) resolved; what can't be read is left out.
+
+    The library's own function quotes whole fields, so patients' names, in the log, and writes a command to
+    skip lines out as often as the sender says.
+    """
+    mark = re.escape(message.esc)
+    return re.sub(f"{mark}([^{mark}]*){mark}", lambda found: _meant(message, found[1]), text)
+
+
+def _meant(message: hl7.Message, code: str) -> str:
+    if code == "E":
+        return str(message.esc)
+    if code in _DELIMITERS:
+        return str(message.separators[_DELIMITERS[code]])
+    if code.startswith("."):
+        return " "  # a line break, an indent and the like
+    try:
+        return bytes.fromhex(code[1:]).decode("latin-1") if code.startswith("X") else ""
+    except ValueError:
+        return ""
 
 
 def _parts(message: hl7.Message) -> list[_Part]:
