@@ -337,6 +337,45 @@ def test_orders_come_over_mllp_one_after_the_other(db, now, mllp):
     assert study(db, now, 2)["urgency"] == "stat"
 
 
+def header(kind, *after):
+    return "|".join(["MSH", "^~\\&", "RIS", "HOSP", "T", "X", "2026", "", kind, *after]).encode()
+
+
+@pytest.mark.parametrize(
+    ("head", "answer"),
+    [
+        (header("ORM^O01", "31", "P"), b"MSA|AA|31"),
+        (header("ORM^O01", "31"), b"MSA|AA|31"),
+        (header("ORM^O01"), b"MSA|AR|"),
+        (header("ORM", "31", "P", "2.3.1"), b"MSA|AR|31"),
+        (b"MSH|^~\\&|", b"MSA|AR|"),
+    ],
+)
+def test_a_header_that_ends_early_is_answered_so_that_the_sender_goes_on(db, now, mllp, head, answer):
+    arrive(db, 2, now)
+    with socket.create_connection(mllp, 10) as connection:
+        connection.sendall(b"\x0b" + head + b"\r" + orm().split(b"\r", 1)[1] + b"\x1c\r")
+        assert answer in _read(connection)
+    assert study(db, now, 2)["urgency"] == ("stat" if b"AA" in answer else "routine")
+
+
+def test_a_failure_of_ours_leaves_the_message_with_its_sender(db, now, mllp, monkeypatch):
+    arrive(db, 2, now)
+
+    def broken(*_args):
+        raise ValueError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(messages.orders, "apply_all", broken)
+        with socket.create_connection(mllp, 10) as connection:
+            connection.sendall(b"\x0b" + orm("1") + b"\x1c\r")
+            assert _read(connection) == b""
+    with socket.create_connection(mllp, 10) as connection:
+        connection.sendall(b"\x0b" + orm("1") + b"\x1c\r")
+        assert b"MSA|AA|1" in _read(connection)
+    assert study(db, now, 2)["urgency"] == "stat"
+
+
 def test_an_endless_message_is_refused_and_the_next_connection_served(db, now, mllp):
     with socket.create_connection(mllp, 10) as connection:
         connection.sendall(b"\x0b" + b"MSH" + b"x" * (MAX_MESSAGE + 100_000) + b"\x1c\r")

@@ -203,6 +203,7 @@ def _parse(raw: bytes) -> hl7.Message:
     if any(len(line) > MAX_SEGMENT for line in lines):
         msg = f"A segment is longer than {MAX_SEGMENT >> 10} KB; orders carry no documents."
         raise Rejected(msg)
+    lines[0] = _filled(lines[0], separators)
     fields = lines[0].split(raw[3:4])
     charset = (
         fields[17].split(separators[2:3])[0].decode("ascii", "replace").strip() if len(fields) > 17 else ""
@@ -219,6 +220,16 @@ def _parse(raw: bytes) -> hl7.Message:
     except (hl7.HL7Exception, IndexError, ValueError):
         msg = "The message can't be parsed as HL7 v2."
         raise Rejected(msg) from None
+
+
+def _filled(header: bytes, separators: bytes) -> bytes:
+    """Return MSH with all that an acknowledgement repeats (MSH-9.2, MSH-12): what was left out is empty."""
+    field, component, repetition = separators[:1], separators[1:2], separators[2:3]
+    fields = header.split(field)
+    fields += [b""] * (12 - len(fields))
+    kind, *others = fields[8].split(repetition)
+    fields[8] = repetition.join([kind + component, *others])
+    return field.join(fields)
 
 
 def _kind(message: hl7.Message, control: str) -> tuple[str, str]:

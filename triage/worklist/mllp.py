@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from hl7.mllp import InvalidBlockError, start_hl7_server
-from sqlalchemy.exc import SQLAlchemyError
 
-from triage.errors import ConfigurationError, TriageError
+from triage.errors import ConfigurationError
 from triage.store.database import Database
 from triage.worklist import messages
 
@@ -29,8 +28,8 @@ _PATIENCE = 10.0  # seconds to start and to stop
 class MllpServer:
     """Answers orders and patient changes; port 0 takes a free one.
 
-    Where the database can't be written to, the connection is closed without an answer, so that the sender
-    keeps the message and sends it again.
+    Where the database can't be written to, or we fail otherwise, the connection is closed without an answer,
+    so that the sender keeps the message and sends it again.
     """
 
     def __init__(self, db: Database, clock: Callable[[], datetime], host: str, port: int) -> None:
@@ -86,26 +85,26 @@ class MllpServer:
     async def _serve(self, reader: Any, writer: Any) -> None:
         try:
             while True:
-                raw = await asyncio.wait_for(reader.readblock(), IDLE)
+                try:
+                    raw = await asyncio.wait_for(reader.readblock(), IDLE)
+                except ValueError:
+                    await _refuse_length(writer)
+                    return
                 reply = await asyncio.to_thread(messages.answer, self._db, raw, self._clock)
                 writer.writeblock(reply.text.encode("utf-8"))
                 await writer.drain()
-        except ValueError:
-            # Longer than the limit: there is no header to answer to.
-            log.warning("an HL7 message was too long", extra={"event": "hl7_refused", "limit": MAX_MESSAGE})
-            writer.writeblock(
-                messages.refusal(f"The message is longer than {MAX_MESSAGE >> 10} KB.").encode()
-            )
-            await _drained(writer)
         except (IncompleteReadError, InvalidBlockError, TimeoutError, ConnectionError):
             pass
-        except (SQLAlchemyError, TriageError):
+        except Exception:
             log.exception("an HL7 message could not be kept", extra={"event": "hl7_failed"})
         finally:
             writer.close()
 
 
-async def _drained(writer: Any) -> None:
+async def _refuse_length(writer: Any) -> None:
+    """Refuse what is longer than the limit: there is no header to answer to."""
+    log.warning("an HL7 message was too long", extra={"event": "hl7_refused", "limit": MAX_MESSAGE})
+    writer.writeblock(messages.refusal(f"The message is longer than {MAX_MESSAGE >> 10} KB.").encode())
     try:
         await asyncio.wait_for(writer.drain(), 1)
     except (TimeoutError, ConnectionError):
