@@ -277,9 +277,12 @@ def test_a_name_with_an_escape_that_is_not_understood_stays_out_of_the_log(db, n
     assert "SECRET" not in caplog.text
 
 
-def test_a_space_that_is_asked_for_a_billion_times_is_one(db, now):
+@pytest.mark.parametrize(
+    "between", [b"\\.br\\", b"\\.sp\\", b"\\.sp+x\\", b"\\.in999999999\\", b"\\X0A\\", b"\t", b"\xc2\xa0"]
+)
+def test_a_description_is_one_line_whatever_the_sender_wrote_between_its_words(db, now, between):
     arrive(db, 2, now)
-    words = rb"two\.in999999999\words"
+    words = b"two" + between + b"words"
     assert messages.answer(db, orm().replace(b"Chest", words), lambda: now).code == "AA"
     assert study(db, now, 2)["orders"][0]["description"] == "two words"
 

@@ -287,6 +287,7 @@ def _request(group: dict[str, _Part], patient: Person) -> OrderRequest:
         msg = f"The order control '{control[:10]}' in ORC-1 is not read here; known: NW, XO, SC, CA, DC."
         raise Erroneous(msg)
     filler = of("ORC", 3) or of("OBR", 3)
+    told = of("OBR", 4, 2) or of("OBR", 4, 1)
     return OrderRequest(
         source=Source.HL7,
         # IHE sends the accession number in OBR-18; where it is left out, it is the filler's number.
@@ -298,7 +299,8 @@ def _request(group: dict[str, _Part], patient: Person) -> OrderRequest:
         patient_id_issuer=patient.issuer,
         patient_name=patient.name,
         patient_birth_date=patient.birth_date,
-        description=of("OBR", 4, 2) or of("OBR", 4, 1),
+        # A line break in a text that is only shown must not cost the order.
+        description="".join(letter if letter.isprintable() else " " for letter in told),
         urgency=_urgency(of("TQ1", 9), of("OBR", 27, 6), of("ORC", 7, 6), of("OBR", 5)),
         cancelled=control in _CANCELLED,
     )
