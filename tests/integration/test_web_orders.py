@@ -206,3 +206,31 @@ def test_a_ups_client_sees_the_order_of_the_list_claims_and_completes(room: Room
     assert room.client.get("/dicom-web/workitems/1.2.3", headers=headers).status_code == 404
     assert room.client.get("/dicom-web/workitems?nonsense=1", headers=headers).status_code == 400
     assert room.client.post(f"{address}/cancelrequest", headers=headers).status_code == 409
+
+
+def audited(room: Room, code: str) -> list[tuple[object, object, object]]:
+    rows = [row for row in reversed(room.audit()) if row["event_code"] == code]
+    return [(row["action"], row["study_instance_uid"], row["outcome"]) for row in rows]
+
+
+def test_each_workitem_that_is_read_claimed_or_refused_is_an_audit_row_with_its_study(room: Room) -> None:
+    headers = room.bearer(Role.RADIOLOGIST)
+    items = room.client.get("/dicom-web/workitems", headers=headers).json()
+    studies = [item["0020000D"]["Value"][0] for item in items]
+    addresses = [f"/dicom-web/workitems/{item['00080018']['Value'][0]}" for item in items]
+    for address in (*addresses, addresses[0]):
+        assert room.client.get(address, headers=headers).status_code == 200
+    assert audited(room, "110110") == [("R", uid, 0) for uid in studies], "the same again is one access"
+    change = {"00081195": {"vr": "UI", "Value": ["1.2.3.4"]}}
+    for state in ("COMPLETED", "IN PROGRESS", "CANCELED"):
+        change["00741000"] = {"vr": "CS", "Value": [state]}
+        room.client.put(f"{addresses[0]}/state", json=[change], headers=headers)
+    assert audited(room, "110111") == [("U", studies[0], outcome) for outcome in (4, 0, 0)]
+
+
+def test_an_order_is_an_audit_row_for_each_study_that_it_moves(room: Room) -> None:
+    reading_room.arrive(room.db, 7, room.clock(), accession="ACC00006")
+    order(room, accession_number="ACC00006", urgency="stat")
+    order(room, study_uid=uid_of(99))
+    order(room, accession_number="LATER")
+    assert audited(room, "110109") == [("U", uid, 0) for uid in (uid_of(6), uid_of(7), uid_of(99), "")]

@@ -121,6 +121,11 @@ def retrieve(session: Session, uid: str) -> Dataset:
     return workitem(row, policies.by_version(session, row.policy))
 
 
+def study_of(session: Session, uid: str) -> str:
+    """Return the Study Instance UID that a workitem is of; empty where there is no such workitem."""
+    return session.scalar(select(Entry.study_uid).where(Entry.workitem_uid == uid)) or ""
+
+
 def change_state(session: Session, uid: str, change: Dataset, actor: str, now: datetime) -> None:
     """Claim, complete or give back by a change of state with a Transaction UID (PS3.4 CC.2.1).
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from triage.store.accounts import Principal, Role
-from triage.store.audits import AuditEvent
+from triage.store.audits import AuditEvent, AuditOutcome
 from triage.web.access import host_of, needs, web_of
 from triage.web.answers import json
 from triage.web.shapes import CHANGED, PROBLEMS, OrderText
@@ -35,9 +36,16 @@ def receive(
     """
     web = web_of(request)
     told = OrderRequest(source=Source.REST, **order.model_dump())
-    with web.parts.db.write() as session:
-        done = orders.receive(session, told, web.parts.clock(), who.name)
-    web.trail.record(AuditEvent.ORDER_RECORD, "U", who.name, host_of(request.scope), detail="order")
+    uids: Sequence[str] = [told.study_uid]
+    outcome = AuditOutcome.MINOR_FAILURE
+    try:
+        with web.parts.db.write() as session:
+            done = orders.receive(session, told, web.parts.clock(), who.name)
+        uids, outcome = done.studies or uids, AuditOutcome.SUCCESS
+    finally:
+        event, host = AuditEvent.ORDER_RECORD, host_of(request.scope)
+        for uid in uids:
+            web.trail.record(event, "U", who.name, host, study_uid=uid, outcome=outcome, detail="order")
     answer = {
         "created": done.created,
         "studies": done.studies,

@@ -15,7 +15,7 @@ from triage.web.access import host_of, needs, web_of
 from triage.web.problems import problem
 from triage.web.routes.stow import DicomJson
 from triage.web.shapes import NOT_FOUND, PROBLEMS, UID_PATTERN
-from triage.worklist import ups_rs
+from triage.worklist import ups, ups_rs
 from triage.worklist.ups_rs import Answer
 
 _BAD: dict[int | str, dict[str, Any]] = {
@@ -73,7 +73,10 @@ def retrieve(request: Request, workitem: Workitem, who: Viewer) -> Response:
     web = web_of(request)
     with web.parts.db.read() as session:
         answer = ups_rs.retrieve(session, workitem)
-    web.trail.accessed(AuditEvent.PATIENT_RECORD, who.name, host_of(request.scope), detail="workitem")
+        uid = ups.study_of(session, workitem)
+    web.trail.accessed(
+        AuditEvent.PATIENT_RECORD, who.name, host_of(request.scope), study_uid=uid, detail="workitem"
+    )
     return _shown(answer)
 
 
@@ -92,16 +95,19 @@ async def change_state(request: Request, workitem: Workitem, who: Reader) -> Res
     body = await request.body()
 
     def change() -> Answer:
-        with web.parts.db.write() as session:
-            return ups_rs.change_state(session, workitem, body, who.name, web.parts.clock())
+        uid, outcome = "", AuditOutcome.MINOR_FAILURE
+        try:
+            with web.parts.db.write() as session:
+                uid = ups.study_of(session, workitem)  # before the change: to cancel gives another workitem
+                answer = ups_rs.change_state(session, workitem, body, who.name, web.parts.clock())
+            if answer.status < 400:
+                outcome = AuditOutcome.SUCCESS
+        finally:
+            event, host, detail = AuditEvent.PROCEDURE_RECORD, host_of(request.scope), "workitem state"
+            web.trail.record(event, "U", who.name, host, study_uid=uid, outcome=outcome, detail=detail)
+        return answer
 
-    answer = await run_in_threadpool(change)
-    outcome = AuditOutcome.SUCCESS if answer.status < 400 else AuditOutcome.MINOR_FAILURE
-    host = host_of(request.scope)
-    web.trail.record(
-        AuditEvent.PROCEDURE_RECORD, "U", who.name, host, outcome=outcome, detail="workitem state"
-    )
-    return _shown(answer)
+    return _shown(await run_in_threadpool(change))
 
 
 @router.post(
