@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -72,6 +73,39 @@ def test_pages_by_cursor_are_the_list(room: Room) -> None:
     assert seen == [(item["position"], item["study_instance_uid"]) for item in whole]
 
 
+@pytest.mark.parametrize(
+    ("given_by", "used_in"),
+    [
+        ("/api/v1/worklist?limit=1", "/api/v1/worklist?status=all"),
+        ("/api/v1/worklist?limit=1", "/not-evaluated?"),
+        ("/api/v1/worklist?limit=1&status=all", "/api/v1/worklist?"),
+    ],
+)
+def test_a_cursor_of_another_view_is_refused(room: Room, given_by: str, used_in: str) -> None:
+    cursor = get(room, given_by)["next_cursor"]
+    answer = room.client.get(f"{used_in}&cursor={cursor}", headers=room.bearer())
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:triage:problem:bad-cursor")
+
+
+@pytest.mark.parametrize(
+    ("view", "cursor"),
+    [
+        ("all", {"before": 2**63}),
+        ("all", {"before": 10**30}),
+        ("all", {"before": "x"}),
+        ("all", 7),
+        ("waiting", {"position": 2**64, "after": [0, 0, 0, ""]}),
+        ("waiting", {"position": 1, "after": [2**63, 0, 0, ""]}),
+        ("waiting", {"position": 1, "after": [0, 10**20, 0, ""]}),
+        ("waiting", {"position": 1, "after": []}),
+    ],
+)
+def test_a_cursor_that_somebody_made_up_is_refused(room: Room, view: str, cursor: object) -> None:
+    text = base64.urlsafe_b64encode(json.dumps(cursor).encode()).decode().rstrip("=")
+    answer = room.client.get(f"/api/v1/worklist?status={view}&cursor={text}", headers=room.bearer())
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:triage:problem:bad-cursor")
+
+
 def test_why_adds_up(room: Room) -> None:
     for item in get(room, "/api/v1/worklist")["items"]:
         why = get(room, f"/api/v1/studies/{item['study_instance_uid']}/why")
@@ -92,6 +126,8 @@ def test_why_adds_up(room: Room) -> None:
         ("/api/v1/worklist?limit=0", 422, "invalid"),
         ("/api/v1/worklist?cursor=nonsense", 400, "bad-cursor"),
         ("/api/v1/history?at=yesterday", 400, "bad-time"),
+        ("/api/v1/history?at=0001-01-01T00:00:00%2B14:00", 400, "bad-time"),
+        ("/api/v1/history?at=9999-12-31T23:59:59-14:00", 400, "bad-time"),
         ("/api/v1/nothing", 404, "not-found"),
     ],
 )

@@ -58,6 +58,14 @@ def test_the_list_of_before_is_empty_and_of_now_is_not(run):
     assert len(json.loads(out)["items"]) == 6
 
 
+def test_the_edges_of_the_calendar_are_a_sentence_or_an_empty_list(run, tmp_path):
+    code, out, err = run("worklist", "--at", "0001-01-01T00:00:00+14:00")
+    assert (code, out) == (2, "")
+    assert err.startswith("triage: The time can't be read")
+    usual = write(tmp_path / "usual.toml", "")
+    assert json.loads(run("policy", "diff", usual, "--json", "--at", "0001-01-01T00:00:00Z")[1]) == []
+
+
 def test_an_unknown_study_is_one_sentence_on_stderr(run):
     code, out, err = run("worklist", "--why", "1.2.3")
     assert code == 1

@@ -57,15 +57,18 @@ def moment_of(text: str) -> datetime:
     Raises:
         BadTime: the text is no time.
     """
+    wrong = BadTime("The time can't be read; write it like 2026-03-01T12:00:00Z.")
     try:
         moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace(" ", "+"))
     except ValueError:
         try:
             moment = datetime.fromisoformat(text.strip())
         except ValueError:
-            msg = "The time can't be read; write it like 2026-03-01T12:00:00Z."
-            raise BadTime(msg) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            raise wrong from None
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:  # before the year 1 or after 9999, once its offset is taken off
+        raise wrong from None
 
 
 def at(session: Session, moment: datetime, limit: int = 50) -> dict[str, Any]:

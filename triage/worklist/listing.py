@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 
 class BadCursor(TriageError):
-    """A cursor that this service did not give out."""
+    """A cursor that this service did not give out, or gave out for another view."""
 
     code = "bad-cursor"
     exit_code = 2
@@ -78,7 +78,7 @@ def _rows(
     session: Session, status: Status, limit: int, cursor: str | None
 ) -> tuple[int | None, Sequence[Row[Any]], str | None]:
     """Return the position of the first row (None where positions mean nothing), the rows, the next cursor."""
-    start = _decode(cursor)
+    start = _decode(cursor, status)
     if status is Status.WAITING:
         first, query = 1, _first_page(limit + 1)
         if start is not None:
@@ -117,26 +117,34 @@ def _encode(value: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
 
 
-def _decode(cursor: str | None) -> Mapping[str, Any] | None:
+def _decode(cursor: str | None, status: Status) -> Mapping[str, Any] | None:
     if not cursor:
         return None
     try:
         value = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if "before" in value:
-            int(value["before"])
-        else:
-            int(value["position"])
+        if status is Status.WAITING:
+            _number(value["position"])
             _key(value["after"])
+        else:
+            _number(value["before"])
     except (binascii.Error, ValueError, KeyError, TypeError, OverflowError):
-        msg = "The cursor is not one that this list gave out; begin again without it."
+        msg = "The cursor is not one that this view of the list gave out; begin again without it."
         raise BadCursor(msg) from None
     else:
         return dict(value)
 
 
+def _number(value: Any) -> int:
+    """Return a whole number that a database can compare with."""
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError
+    return number
+
+
 def _key(place: Sequence[Any]) -> tuple[int, datetime, datetime, str]:
     band, effective, arrived, uid = place
-    return int(band), from_micros(int(effective)), from_micros(int(arrived)), str(uid)
+    return _number(band), from_micros(int(effective)), from_micros(int(arrived)), str(uid)
 
 
 def _time(moment: datetime | None) -> str | None:

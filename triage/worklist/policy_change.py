@@ -38,7 +38,7 @@ from triage.domain.priority import Ranking, advance_micros, micros_of
 from triage.store import entries, policies
 from triage.store.database import announce
 from triage.store.tables import Entry, EntryEvent, PolicyRow, Study
-from triage.store.types import to_micros
+from triage.store.types import from_micros, to_micros
 from triage.worklist import history
 
 #: One after the other, since each has an index of its own and both together have none.
@@ -195,7 +195,8 @@ def compare(session: Session, policy: Policy, now: datetime, *, past: bool = Fal
     With `past`, `now` is a moment of the past and the list the one of then. What is weighed is what is known
     of its studies today: the history keeps places and their causes, not what a policy weighs.
     """
-    limit = now - timedelta(minutes=policy.upper_limit_minutes)
+    # No list is older than that, and before the year 1 there is no time to reckon with.
+    limit = max(now, from_micros(0)) - timedelta(minutes=policy.upper_limit_minutes)
     event = aliased(EntryEvent)
     stood: Any = event if past else Entry
     query = select(
