@@ -196,9 +196,8 @@ def _table(db: Database) -> Table:
             urgent = "STAT " if entry.band == 0 else ""
             ranking = entries.ranking_of(entry, policies.by_version(session, entry.policy))
             reason = next(iter(ranking.reasons), "in order of arrival")
-            table.add_row(
-                str(number), study.patient_name, study.state.value, _finding(session, entry), urgent + reason
-            )
+            patient, why = Text(study.patient_name), Text(urgent + reason)
+            table.add_row(str(number), patient, study.state.value, _finding(session, entry), why)
     return table
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from rich.console import Console
 
 from tests.reading_room import arrive, uid_of
 from tests.receiving import clock, receiving
@@ -88,6 +90,18 @@ def test_a_service_that_works_on_the_folder_keeps_its_data(tmp_path):
     with pytest.raises(ConfigurationError, match="Another service"):
         demo.begin_day(tmp_path, settings)
     assert film.read_text() == "kept"
+    end()
+
+
+def test_the_list_shows_a_name_with_its_brackets(tmp_path):
+    settings = demo.demo_settings(tmp_path, 0, 0)
+    end = demo.begin_day(tmp_path, settings)
+    db, _ = listed(settings)
+    arrive(db, 1, clock(), name="SYNTHETIC[/x]^[ADA]")
+    console = Console(width=200, file=io.StringIO())
+    console.print(demo._table(db))
+    assert "SYNTHETIC[/x]^[ADA]" in console.file.getvalue()
+    db.close()
     end()
 
 

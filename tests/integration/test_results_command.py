@@ -15,6 +15,7 @@ from triage import RESEARCH_USE
 from triage.cli import results as command
 from triage.domain.result import ResultState
 from triage.errors import UnknownStudy
+from triage.store.tables import Result
 from triage.work.queue import Stage
 
 
@@ -47,6 +48,14 @@ def test_the_list_says_what_is_dead_and_why(site: Site) -> None:
     assert "pacs" in item["last_error"]
     assert json.loads(invoke("list", "--state", "sent", "--json")[1])["items"] == []
     assert "dead" in invoke("list")[1]
+
+
+def test_what_a_peer_said_is_shown_with_its_brackets(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    with site.db.write() as session:
+        session.get_one(Result, 1).last_error = "[left] refused at [/node 3]"
+    code, out, _ = invoke("list")
+    assert (code, "[left] refused at [/node 3]" in out) == (0, True)
 
 
 def test_one_result_is_shown_as_text(site: Site) -> None:

@@ -50,6 +50,23 @@ def test_the_table_says_why_each_row_stands_where_it_stands(run):
     assert "a STAT order would make it number" in out
 
 
+def test_what_people_wrote_is_shown_with_its_brackets(run, tmp_path):
+    db = Database(f"sqlite:///{tmp_path / 'triage.db'}")
+    reasons = {1: "[left] lung :ok:", 2: "seen on [/ward 3]"}
+    with db.write() as session:
+        for number, reason in reasons.items():
+            actions.pin(session, uid_of(number), "ada", datetime.now(UTC), minutes=30, reason=reason)
+    db.close()
+    for number, reason in reasons.items():
+        code, out, _ = run("worklist", "--why", uid_of(number))
+        assert (code, reason in out) == (0, True)
+    policy = write(tmp_path / "named.toml", 'name = "[night]"\n[minutes]\ntuberculosis = 10\n')
+    code, out, _ = run("policy", "diff", policy, "--all")
+    assert code == 0
+    assert "What [night]@" in out
+    assert all(reason in out for reason in reasons.values())
+
+
 def test_the_list_of_before_is_empty_and_of_now_is_not(run):
     _, out, _ = run("worklist", "--json", "--at", "2020-01-01T00:00:00Z")
     assert json.loads(out)["items"] == []

@@ -63,6 +63,7 @@ def diff(
     """Show what the policy of FILE would do to the waiting list, row by row; nothing is changed."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from triage import settings
     from triage.cli.worklist import open_database
@@ -88,14 +89,14 @@ def diff(
             ]
         )
         return
-    table = Table(title=f"What {policy.version} would do: {len(shown)} of {len(moves)} rows change")
+    title = f"What {policy.version} would do: {len(shown)} of {len(moves)} rows change"
+    table = Table(title=Text(title, style="table.title"))
     for name in ("Now", "Then", "Minutes now", "Minutes then", "Why", "Study"):
         table.add_column(name)
     for m in shown:
         before, after = m.advance_before.total_seconds() / 60, m.advance_after.total_seconds() / 60
-        table.add_row(
-            str(m.before), str(m.after), f"{before:.0f}", f"{after:.0f}", "; ".join(m.reasons), m.study_uid
-        )
+        why = Text("; ".join(m.reasons))
+        table.add_row(str(m.before), str(m.after), f"{before:.0f}", f"{after:.0f}", why, m.study_uid)
     Console().print(table)
 
 

@@ -50,6 +50,7 @@ def list_results(
     """List result objects, newest first, each with its state for each destination."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from triage.cli.worklist import open_database
     from triage.domain.result import ResultState
@@ -64,7 +65,7 @@ def list_results(
     table = Table("id", "kind", "study", "version", "destination", "state", "tries", "last error", box=None)
     for row in found:
         keys = ("id", "kind", "study_instance_uid", "study_version", "destination", "state", "attempts")
-        table.add_row(*(str(row[key]) for key in keys), row["last_error"])
+        table.add_row(*(Text(str(row[key])) for key in (*keys, "last_error")))
     Console().print(table)
 
 

@@ -84,7 +84,8 @@ def _table(page: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"Reading list, {page['generated_at'][:19]} UTC, policy {page['policy']}")
+    title = f"Reading list, {page['generated_at'][:19]} UTC, policy {page['policy']}"
+    table = Table(title=Text(title, style="table.title"))
     for name in ("#", "Waited", "Patient", "Status", "Finding", "Why it stands here", "Study"):
         table.add_column(name, overflow="fold")
     for item in page["items"]:
@@ -112,14 +113,16 @@ def _finding(assessment: dict[str, Any]) -> str:
 
 def _explanation(shown: dict[str, Any]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     place = f"position {shown['position']}" if shown["position"] else shown["status"]
-    table = Table(title=f"{shown['study_instance_uid']}: {place}, policy {shown['policy']}")
+    title = f"{shown['study_instance_uid']}: {place}, policy {shown['policy']}"
+    table = Table(title=Text(title, style="table.title"))
     for name in ("Term", "Minutes", "Counts", "Meaning"):
         table.add_column(name)
     for term in shown["terms"]:
         table.add_row(
-            term["name"], f"{term['minutes']:+.2f}", "yes" if term["used"] else "", term["sentence"]
+            term["name"], f"{term['minutes']:+.2f}", "yes" if term["used"] else "", Text(term["sentence"])
         )
     arrived, effective = shown["arrived_at"][:19], shown["effective_at"][:19]
     table.caption = (
