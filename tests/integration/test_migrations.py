@@ -58,11 +58,35 @@ def test_an_empty_database_is_named_and_the_command_too(empty):
         migrations.check(empty)
 
 
-def test_a_database_newer_than_the_code_is_refused(db):
+@pytest.fixture
+def schema(db, command, monkeypatch):
+    """Run `triage db ARGUMENTS` on the database of the test."""
+    monkeypatch.setenv("TRIAGE__DATABASE__URL", str(db.engine.url))
+    return lambda *arguments: command("db", *arguments)
+
+
+def test_a_database_newer_than_the_code_is_refused_and_left_as_it_is(db, schema):
     with db.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseVersionError, match="newer than this code"):
-        migrations.check(db)
+    sentence = "The database is at revision 9999, which is newer than this code; install the newer version."
+    for arguments in (("check",), ("upgrade",), ("downgrade", "0001"), ("downgrade", "base")):
+        assert schema(*arguments) == (2, "", f"triage: {sentence}\n")
+    assert migrations.current(db) == "9999"
+
+
+def test_a_schema_goes_back_and_forth_and_a_wrong_way_is_a_sentence(schema):
+    assert schema("downgrade", "0003")[:2] == (0, "The database is at revision 0003.\n")
+    assert "older revision 0003; run 'triage db upgrade'" in schema("check")[2]
+    for revision in ("9999", "0005", "00", "+1"):
+        code, out, err = schema("downgrade", revision)
+        assert (code, out) == (2, "")
+        sentence = (
+            f"triage: The database can't be taken back to '{revision}'; name base or an older one of 0001,"
+        )
+        assert err.startswith(sentence)
+        assert len(err.splitlines()) == 1
+    assert schema("upgrade")[0] == 0
+    assert schema("check") == (0, "The database is up to date.\n", "")
 
 
 def test_an_interrupted_upgrade_leaves_nothing(empty, monkeypatch):

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
@@ -59,17 +60,32 @@ def _all_or_nothing(db: Database) -> Iterator[Connection]:
 
 
 def upgrade(db: Database, revision: str = "head") -> None:
-    """Bring the schema up to a revision; nothing happens where it is there already."""
+    """Bring the schema up to a revision; nothing happens where it is there already.
+
+    Raises:
+        DatabaseVersionError: the database is newer than this code.
+    """
     if revision == "head" and current(db) == newest():
         return
+    _refuse_newer(db)
     with _all_or_nothing(db) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(db: Database, revision: str) -> None:
-    """Take the schema back to a revision; `base` removes every table."""
-    with _all_or_nothing(db) as connection:
-        command.downgrade(_config(connection), revision)
+    """Take the schema back to a revision; `base` removes every table.
+
+    Raises:
+        DatabaseVersionError: the database is newer than this code, or can't be taken back to that revision.
+    """
+    _refuse_newer(db)
+    try:
+        with _all_or_nothing(db) as connection:
+            command.downgrade(_config(connection), revision)
+    except CommandError:
+        known = ", ".join(sorted(_known()))
+        msg = f"The database can't be taken back to '{revision}'; name base or an older one of {known}."
+        raise DatabaseVersionError(msg) from None
 
 
 def check(db: Database) -> None:
@@ -79,14 +95,22 @@ def check(db: Database) -> None:
         DatabaseVersionError: it is older (upgrade it), or newer than this code (install the newer code).
     """
     have = current(db)
-    want = newest()
-    if have == want:
+    if have == newest():
         return
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if have is None:
         msg = "The database is empty; run 'triage db upgrade'."
-    elif have in known:
-        msg = f"The database is at the older revision {have}; run 'triage db upgrade'."
-    else:
-        msg = f"The database is at revision {have}, which is newer than this code; install the newer version."
+        raise DatabaseVersionError(msg)
+    _refuse_newer(db)
+    msg = f"The database is at the older revision {have}; run 'triage db upgrade'."
     raise DatabaseVersionError(msg)
+
+
+def _known() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def _refuse_newer(db: Database) -> None:
+    have = current(db)
+    if have is not None and have not in _known():
+        msg = f"The database is at revision {have}, which is newer than this code; install the newer version."
+        raise DatabaseVersionError(msg)
