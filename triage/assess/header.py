@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from pydicom.dataset import Dataset
 
-from triage.assess.attributes import first_item, number, text
+from triage.assess.attributes import first_item, text
 from triage.assess.source import Source
 from triage.domain.header import Header
 
@@ -32,9 +32,6 @@ def header_of(source: Source) -> Header:
         presentation_intent=text(dataset, "PresentationIntentType"),
         quality_control_image=text(dataset, "QualityControlImage"),
         species=text(dataset, "PatientSpeciesDescription"),
-        rows=int(number(dataset, "Rows") or 0),
-        columns=int(number(dataset, "Columns") or 0),
-        has_pixels=True,
     )
 
 

@@ -12,7 +12,7 @@ from triage.domain.finding import NotEvaluated
 class Header:
     """The attributes of one DICOM object that decide where it belongs; text, never trusted.
 
-    Absent attributes are empty strings (or empty tuples); values are as sent, stripped of padding.
+    Absent attributes are empty strings; values are as sent, stripped of padding.
     """
 
     study_uid: str
@@ -31,7 +31,6 @@ class Header:
     study_date: str = ""
     study_time: str = ""
     study_description: str = ""
-    series_description: str = ""
     institution_name: str = ""
     #: Requested Procedure Priority (0040,1003), at the top or in Request Attributes Sequence, else Study
     #: Priority ID (0032,000C).
@@ -41,15 +40,9 @@ class Header:
     view_position: str = ""
     view_code: str = ""
     patient_position: str = ""
-    patient_orientation: tuple[str, ...] = ()
-    image_type: tuple[str, ...] = ()
     presentation_intent: str = ""
     quality_control_image: str = ""
     species: str = ""
-    number_of_frames: int = 1
-    rows: int = 0
-    columns: int = 0
-    has_pixels: bool = False
 
 
 class Family(StrEnum):

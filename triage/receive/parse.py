@@ -65,7 +65,6 @@ _TEXTS = {
     "study_date": ("StudyDate", 16),
     "study_time": ("StudyTime", 32),
     "study_description": ("StudyDescription", 1024),
-    "series_description": ("SeriesDescription", 1024),
     "institution_name": ("InstitutionName", 1024),
     "body_part": ("BodyPartExamined", 64),
     "view_position": ("ViewPosition", 64),
@@ -88,13 +87,12 @@ _NUMBERS = {
     keyword: _tag(keyword)
     for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
 }
-_LISTS = {"patient_orientation": _tag("PatientOrientation"), "image_type": _tag("ImageType")}
 _CHARSET, _PHOTOMETRIC = _tag("SpecificCharacterSet"), _tag("PhotometricInterpretation")
 _STUDY_PRIORITY = 0x0032000C  # retired Study Priority ID
 
 WANTED = frozenset(
     [(0, tag) for tag, _ in _TEXT_TAGS.values()]
-    + [(0, tag) for tag in (*_UIDS.values(), *_NUMBERS.values(), *_LISTS.values())]
+    + [(0, tag) for tag in (*_UIDS.values(), *_NUMBERS.values())]
     + [(0, tag) for tag in (_CHARSET, _PHOTOMETRIC, _PRIORITY, _STUDY_PRIORITY)]
     + [(_VIEW, _CODE), (_REGION, _CODE), (_REGION, _MEANING), (_REQUEST, _PRIORITY)]
 )
@@ -167,10 +165,6 @@ class _Fields:
         said = raw.value.decode("latin-1").strip("\0 ")
         return int(said) if _WHOLE.fullmatch(said) else default
 
-    def texts(self, tag: int) -> tuple[str, ...]:
-        said = self.word(tag, limit=256)
-        return tuple(part.strip() for part in said.split("\\")) if said else ()
-
     def header(self, claim: Claim) -> Header:
         known: dict[str, Any] = {
             name: text.decode(
@@ -180,19 +174,13 @@ class _Fields:
         }
         priority = self.word(_PRIORITY) or self.word(_PRIORITY, _REQUEST) or self.word(_STUDY_PRIORITY)
         uids: dict[str, Any] = {name: self.uid(tag) for name, tag in _UIDS.items()}
-        lists: dict[str, Any] = {name: self.texts(tag) for name, tag in _LISTS.items()}
         return Header(
             **uids,
             **known,
-            **lists,
             transfer_syntax_uid=claim.transfer_syntax_uid,
             requested_priority=priority,
             view_code=self.word(_CODE, _VIEW),
             anatomic_region=self.word(_CODE, _REGION) or self.word(_MEANING, _REGION),
-            number_of_frames=max(self.number("NumberOfFrames", 1), 0),
-            rows=self.number("Rows", 0),
-            columns=self.number("Columns", 0),
-            has_pixels=bool(self.found.pixel_bytes),
         )
 
 
