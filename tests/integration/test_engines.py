@@ -132,6 +132,14 @@ def test_a_second_start_needs_no_torch(models: Path, model: Model, cache: Path) 
     assert done.returncode == 0, done.stderr
 
 
+def test_a_proof_that_a_crash_cut_short_stops_no_start(model: Model, cache: Path) -> None:
+    open_engine(model, "openvino", cache, threads=1)
+    [proof] = cache.glob(f"{model.sha256[:32]}-*.json")
+    whole = proof.read_text()
+    proof.write_text(whole[: len(whole) // 2])
+    assert open_engine(model, "openvino", cache, threads=1).name.startswith("openvino")
+
+
 def test_an_engine_that_disagrees_may_not_serve(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference
 ) -> None:

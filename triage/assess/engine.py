@@ -87,11 +87,12 @@ def probe_films(size: int, count: int = _PROBES) -> list[Batch]:
 def open_engine(model: Model, kind: str = "auto", cache: Path | None = None, threads: int = 0) -> Engine:
     """Return an engine of `kind` (auto, torch, openvino, cuda) that has been proved to agree with torch.
 
-    `auto` takes OpenVINO where it is installed; an engine that does not agree in bf16 is tried in f32.
-    `cache` keeps the converted network and the proof, so that later starts need no torch.
+    `auto` takes CUDA where there is a GPU, else OpenVINO where it is installed, else torch. OpenVINO is tried
+    in f32 when it does not agree in bf16; for a GPU that disagrees nothing else is taken, `auto` or not.
+    `cache` keeps the converted network and the proof, so that later starts of OpenVINO need no torch.
 
     Raises:
-        ModelRefused: the wanted engine is not there, or disagrees with the reference.
+        ModelRefused: the engine that was chosen is not there, or disagrees with the reference.
     """
     if kind == "torch":
         return _torch(model, threads)
@@ -113,10 +114,14 @@ class _Disagrees(ModelRefused):
 
 
 def _proved(model: Model, make: Callable[[], Engine], cache: Path | None) -> Engine:
-    """Return the engine if a proof is kept for it here, or can be made now."""
+    """Return the engine if a proof is kept for it here, or can be made now.
+
+    A file is kept for an engine that agreed and for no other: that it is there is the proof. What it holds
+    is for people, so that one cut short by a crash stops no start.
+    """
     engine = make()
     kept = None if cache is None else cache / _proof_name(model, engine)
-    if kept is not None and kept.exists() and json.loads(kept.read_text()).get("holds"):
+    if kept is not None and kept.exists():
         return engine
     agreement = verify_engine(model, engine, probe_films(model.size), _torch(model))
     if not agreement.holds:
@@ -127,7 +132,7 @@ def _proved(model: Model, make: Callable[[], Engine], cache: Path | None) -> Eng
         raise _Disagrees(msg)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps({**asdict(agreement), "holds": agreement.holds}))
+        kept.write_text(json.dumps(asdict(agreement)))
     return engine
 
 
