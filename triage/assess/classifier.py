@@ -28,6 +28,7 @@ from triage.assess.view import opinion, weigh
 from triage.domain.assessment import FilmAssessment
 from triage.domain.finding import (
     CLASSES,
+    WORDS,
     Finding,
     FindingResult,
     FindingState,
@@ -45,14 +46,6 @@ _INVERTED = (
 #: What the gate must reach for a film that was turned, or for its negative, to be believed: of the validation
 #: split's pictures that are no frontal films, one in 272 passes when turned; of films on their side all do.
 _CONFIDENT = 0.95
-#: How a finding is named in a sentence.
-_NAMES = {
-    Finding.BACTERIAL_PNEUMONIA: "bacterial pneumonia",
-    Finding.VIRAL_PNEUMONIA: "viral pneumonia",
-    Finding.COVID19: "COVID-19",
-    Finding.TUBERCULOSIS: "tuberculosis",
-    Finding.OTHER: "another disease",
-}
 
 
 @dataclass(frozen=True)
@@ -222,7 +215,7 @@ def sentence_of(outcome: Outcome, any_disease: float, findings: tuple[FindingRes
     """Return what the list and the report say of an evaluated film, in one plain sentence."""
     wanted = FindingState.PRESENT if outcome is Outcome.POSITIVE else FindingState.UNDETERMINED
     shown = sorted((f for f in findings if f.state is wanted), key=lambda f: -f.probability)
-    named = " and ".join(f"{_NAMES[f.finding]} ({f.probability:.2f})" for f in shown[:3])
+    named = " and ".join(f"{WORDS[f.finding]} ({f.probability:.2f})" for f in shown[:3])
     match outcome:
         case Outcome.POSITIVE if named:
             return f"Appearance resembling {named}."

@@ -16,6 +16,15 @@ class Finding(StrEnum):
     OTHER = "other"
 
 
+#: How a finding is named in a sentence, as in "appearance resembling ..."; the model judges a picture only.
+WORDS: dict[Finding, str] = {
+    Finding.BACTERIAL_PNEUMONIA: "bacterial pneumonia",
+    Finding.VIRAL_PNEUMONIA: "viral pneumonia",
+    Finding.COVID19: "COVID-19",
+    Finding.TUBERCULOSIS: "tuberculosis",
+    Finding.OTHER: "another disease",
+}
+
 #: The order of the classifier's outputs, here and in every model.toml.
 CLASSES: tuple[str, ...] = ("normal", *(finding.value for finding in Finding))
 

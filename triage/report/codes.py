@@ -58,14 +58,6 @@ FINDINGS: dict[Finding, Code] = {
 }
 #: What is seen in the lungs; an abnormal film may be so anywhere.
 LUNG_FINDINGS = frozenset(Finding) - {Finding.OTHER}
-#: The same in plain words, as in "appearance resembling ...".
-WORDS: dict[Finding, str] = {
-    Finding.BACTERIAL_PNEUMONIA: "bacterial pneumonia",
-    Finding.VIRAL_PNEUMONIA: "viral pneumonia",
-    Finding.COVID19: "COVID-19",
-    Finding.TUBERCULOSIS: "tuberculosis",
-    Finding.OTHER: "another disease",
-}
 
 #: CID 240.
 STATES: dict[FindingState, Code] = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from triage import RESEARCH_USE
 from triage.domain.assessment import StudyConclusion
-from triage.domain.finding import REASON_PHRASES, FindingResult, FindingState, Outcome
-from triage.report.codes import WORDS
+from triage.domain.finding import REASON_PHRASES, WORDS, FindingResult, FindingState, Outcome
 
 
 def conclusion(said: StudyConclusion) -> str:
