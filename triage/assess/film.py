@@ -98,6 +98,17 @@ class Film:
         means = np.asarray(across, np.float32) * np.float32(size / rows)
         return means if self._line is None else self._line.values(means)
 
+    def shown(self, drawn: npt.NDArray[Any], longest: int) -> npt.NDArray[Any]:
+        """Return what was drawn of the film with square pixels, at most `longest` of them on a side.
+
+        A picture is never larger than its film.
+        """
+        rows, columns = self.shape
+        width, height = columns * max(self.pixel_aspect, 1e-3), float(rows)
+        scale = min(1.0, longest / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
+
     def turned(self, quarters: int) -> Film:
         """Return the film turned against the clock by quarters of a circle, without its broad border."""
         words = np.ascontiguousarray(np.rot90(self.words[self.field], quarters))

@@ -66,11 +66,7 @@ class HeatMapper:
             self._explainer = Explainer(self._classifier.model)
         heat = self._explainer.map(judged.prepared, finding)
         picture = overlay(judged.film.reduced(_SIDE), heat)
-        rows, columns = judged.film.shape
-        width, height = columns * max(judged.film.pixel_aspect, 1e-3), float(rows)
-        scale = _LONGEST / max(width, height)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        done, data = cv2.imencode(".png", cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+        done, data = cv2.imencode(".png", judged.film.shown(picture, _LONGEST))
         if not done:
             msg = "The heat map's picture could not be made; tell the administrator."
             raise NoHeatMap(msg)

@@ -41,11 +41,7 @@ def previewer(spool: Path, pool: DecoderPool | None) -> Callable[[str], bytes]:
         except (PixelError, OSError):
             msg = "The film's pixels can't be shown here; open it in the PACS."
             raise NoPreview(msg) from None
-        rows, columns = film.shape
-        width, height = columns * max(film.pixel_aspect, 1e-3), float(rows)
-        scale = min(1.0, LONGEST / max(width, height))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(film.picture, size, interpolation=cv2.INTER_AREA)
+        small = film.shown(film.picture, LONGEST)
         done, data = cv2.imencode(".png", np.clip(small * 255 + 0.5, 0, 255).astype(np.uint8))
         if not done:
             msg = "The film's picture could not be made; open it in the PACS."

@@ -209,3 +209,12 @@ def test_a_turned_film_is_the_film_turned() -> None:
     film = read_film(file_bytes(encode(FILM, Encoding())))
     assert np.array_equal(film.turned(1).picture, np.rot90(film.picture))
     assert film.turned(1).quirks == ("turned",)
+
+
+def test_a_film_is_shown_with_square_pixels_and_never_larger_than_it_is() -> None:
+    # Vertical before horizontal: the pixels are twice as high as they are wide.
+    film = read_film(changed(PixelAspectRatio=["2", "1"]))
+    rows, columns = film.shape
+    assert film.shown(film.picture, 10_000).shape == (rows, round(columns * film.pixel_aspect))
+    assert film.pixel_aspect == 0.5
+    assert max(film.shown(film.picture, 100).shape) == 100
