@@ -16,11 +16,9 @@ from triage.store.tables import Audit
 class AuditEvent(StrEnum):
     """Event identifiers of CID 400 (DCM)."""
 
-    APPLICATION_ACTIVITY = "110100"
     AUDIT_LOG_USED = "110101"
     INSTANCES_ACCESSED = "110103"
     INSTANCES_TRANSFERRED = "110104"
-    EXPORT = "110106"
     ORDER_RECORD = "110109"
     PATIENT_RECORD = "110110"
     PROCEDURE_RECORD = "110111"
@@ -34,8 +32,6 @@ class AuditOutcome(IntEnum):
 
     SUCCESS = 0
     MINOR_FAILURE = 4
-    SERIOUS_FAILURE = 8
-    MAJOR_FAILURE = 12
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ from triage.web.problems import WebError
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
 
-def json(value: Any, *, status: int = 200, etag: str = "", headers: dict[str, str] | None = None) -> Response:
+def json(value: Any, *, status: int = 200, etag: str = "") -> Response:
     """Return a JSON answer; times are RFC 3339 in UTC with a Z."""
-    more = dict(headers or {})
-    if etag:
-        more["ETag"] = f'"{etag}"'
-    return Response(orjson.dumps(value, option=_OPTIONS), status, more, media_type="application/json")
+    headers = {"ETag": f'"{etag}"'} if etag else {}
+    return Response(orjson.dumps(value, option=_OPTIONS), status, headers, media_type="application/json")
 
 
 def rfc3339(moment: datetime) -> str:

@@ -27,15 +27,9 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "stale": 412,
     "precondition-required": 428,
     "policy": 422,
-    "peer-unreachable": 503,
     "no-preview": 404,
     "no-heat-map": 404,
     "unknown-result": 404,
-    "forbidden": 403,
-    "not-logged-in": 401,
-    "csrf": 403,
-    "throttled": 429,
-    "too-large": 413,
     "bad-order": 422,
     "not-served": 501,
     "overloaded": 503,
@@ -64,18 +58,17 @@ _TITLES: Mapping[int, tuple[str, str, str]] = {
     429: ("throttled", "Too many attempts", "Wait as long as Retry-After says."),
     500: ("internal", "An error of ours", "It is in the log; try again, then tell the administrator."),
     501: ("not-served", "This installation does not serve that", "Ask the administrator."),
-    503: ("unavailable", "Something that is needed is not there now", "Try again in a moment."),
+    503: ("overloaded", "Something that is needed is not there now", "Try again in a moment."),
 }
 
 
 class WebError(TriageError):
     """An expected error of the web; `code` chooses status and type."""
 
-    def __init__(self, code: str, sentence: str, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, code: str, sentence: str) -> None:
         """Keep a code of `STATUS_OF_CODE` and one sentence without patient data."""
         super().__init__(sentence)
         self.code = code
-        self.headers = dict(headers or {})
 
 
 def problem(
@@ -99,9 +92,8 @@ def problem(
 
 
 def _expected(_request: Request, error: Exception) -> Response:
-    code = getattr(error, "code", "error")
-    headers = getattr(error, "headers", {})
-    return problem(STATUS_OF_CODE.get(code, 400), code=code, detail=str(error), headers=headers)
+    assert isinstance(error, TriageError)
+    return problem(STATUS_OF_CODE.get(error.code, 400), code=error.code, detail=str(error))
 
 
 def _http(_request: Request, error: Exception) -> Response:

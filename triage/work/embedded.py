@@ -56,10 +56,9 @@ _PUT = Prepared(
 class EmbeddedQueue:
     """A `Queue` on the job table; workers of this process wake at once, others within their wait."""
 
-    def __init__(self, db: Database, lease: timedelta = LEASE) -> None:
+    def __init__(self, db: Database) -> None:
         """Listen to the commits of `db`, so that a new job wakes its worker without polling."""
         self._db = db
-        self._lease = lease
         self._ready = {stage: threading.Condition() for stage in Stage}
         self._generation = dict.fromkeys(Stage, 0)
         self._seen = threading.local()
@@ -85,7 +84,7 @@ class EmbeddedQueue:
             session.execute(
                 update(Job)
                 .where(Job.id == job_id)
-                .values(leased_until=now + self._lease, attempts=Job.attempts + 1)
+                .values(leased_until=now + LEASE, attempts=Job.attempts + 1)
             )
             row = session.get(Job, job_id, populate_existing=True)
             if row is None:
@@ -94,7 +93,7 @@ class EmbeddedQueue:
 
     def _due(self, session: Session, stage: Stage, now: datetime) -> int | None:
         """Return the job that has been due longest; for clocks that go back see `LONGEST_WAIT`."""
-        taken = Job.leased_until.between(now, now + self._lease + SLACK)
+        taken = Job.leased_until.between(now, now + LEASE + SLACK)
         free = select(Job.id).where(Job.stage == stage.value, or_(Job.leased_until.is_(None), ~taken))
         for due in (Job.run_at <= now, Job.run_at > now + LONGEST_WAIT + SLACK):
             found = session.scalars(free.where(due).order_by(Job.run_at, Job.id).limit(1)).first()
