@@ -123,6 +123,11 @@ class Room:
         return [str(p.relative_to(self.spool.folder)) for p in found]
 
 
+def refusals_in(caplog: Any) -> list[str]:
+    """Return what the log says of refusals, each at once when it is decided; rows come a little later."""
+    return [record.getMessage() for record in caplog.records if getattr(record, "event", "") == "refused"]
+
+
 @contextmanager
 def receiving(folder: Path, **settings: Any) -> Iterator[Room]:
     """Run a receive room for the length of a block."""

@@ -83,7 +83,6 @@ class DecoderPool:
         for _ in range(count):
             self._idle.put(None)
         self._count = count
-        self.replaced = 0
 
     def warm(self) -> None:
         """Start one process now, so that the first compressed film does not wait for it."""
@@ -135,7 +134,6 @@ class DecoderPool:
         finally:
             if not fit and worker is not None:
                 worker.kill()
-                self.replaced += 1
                 log.warning(
                     "A decoding process was replaced.", extra={"event": "decoder_replaced", "codec": codec}
                 )

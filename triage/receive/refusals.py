@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,8 +55,6 @@ class RefusalLog:
         self._notes: queue.Queue[_Note | None] = queue.Queue(_WAITING)
         self._lock = threading.Lock()
         self._recent: dict[tuple[str, str, str, str, str], datetime] = {}
-        #: Refusals since the start by channel and status, for the metrics.
-        self.counts: Counter[tuple[str, str]] = Counter()
         self._thread = threading.Thread(target=self._run, name="refusals", daemon=True)
 
     def start(self) -> None:
@@ -75,7 +72,6 @@ class RefusalLog:
         now = self._clock()
         title, host = clean(peer.ae_title, 64), clean(peer.host, 64)
         with self._lock:
-            self.counts[channel, status] += 1
             key = (title, host, channel, status, sentence)
             last = self._recent.get(key)
             if last is not None and abs(now - last) < QUIET:
