@@ -16,7 +16,6 @@ from tests.reports import answer, no_answer
 from tests.validators import assert_valid
 from triage.domain.finding import NotEvaluated
 from triage.domain.result import ResultState
-from triage.errors import ConfigurationError
 from triage.receive import retention
 from triage.receive.spool import Spool
 from triage.report import stage as stage_module
@@ -292,8 +291,3 @@ def test_a_rebuild_that_says_something_else_names_what_it_replaces(site: Site) -
         assert [item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence] == [
             first.sop_instance_uid
         ]
-
-
-def test_unknown_kinds_are_refused_by_name(site: Site) -> None:
-    with pytest.raises(ConfigurationError, match="'gsps'"):
-        site.reporter(pacs=("sr", "gsps"))

@@ -57,6 +57,10 @@ def test_the_shipped_file_explains_every_key():
         ("[[peer]]\ncount_at = 'h:104'\n", "'peer.0.count_at'.*AE@HOST:PORT"),
         ("[[peer]]\ncount_at = 'X@:104'\n", "'peer.0.count_at'.*AE@HOST:PORT"),
         ("[[peer]]\ncount_at = 'SEVENTEEN_LETTERS@h:104'\n", "'peer.0.count_at'.*AE title"),
+        (
+            "[[destination]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 104\nresults = ['sr', 'gsps']\n",
+            "'gsps'.*'sr', 'text_sr' or 'ko'",
+        ),
         (2 * "[[destination]]\nname = 'pacs'\nae_title = 'A'\nhost = 'h'\nport = 104\n", "called 'pacs'"),
         ("[study\n", "not valid TOML"),
     ],

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from pydicom.dataset import Dataset
 
-from triage.errors import ConfigurationError
 from triage.report.build import ReportInput
 from triage.report.ko import build_ko
 from triage.report.sr import build_sr
@@ -16,11 +15,3 @@ Builder = Callable[[ReportInput], Dataset | None]
 
 #: A builder returns None for a study that has nothing to say in that form.
 KINDS: dict[str, Builder] = {"sr": build_sr, "text_sr": build_text_sr, "ko": build_ko}
-
-
-def check_kinds(names: tuple[str, ...]) -> None:
-    """Raise `ConfigurationError` for a kind that is unknown or that this version doesn't build."""
-    for name in names:
-        if name not in KINDS:
-            msg = f"results = [...] names '{name}', but only these can be built: {', '.join(KINDS)}."
-            raise ConfigurationError(msg)

@@ -28,7 +28,7 @@ from triage.report.build import Predecessor, ReportInput, Site
 from triage.report.document import file_bytes
 from triage.report.errors import NoReport
 from triage.report.evidence import read_evidence, without_file
-from triage.report.kinds import KINDS, check_kinds
+from triage.report.kinds import KINDS
 from triage.store import assessments, installation, instances
 from triage.store import results as rows
 from triage.store.database import Database, announce
@@ -72,13 +72,8 @@ class ReportStage:
 
         `destinations` says by name which kinds each gets; `site` stands for the institution where the films
         name none.
-
-        Raises:
-            ConfigurationError: a kind that can't be built.
         """
         self._routes = dict(destinations) or dict(KEEP_ONLY)
-        for kinds in self._routes.values():
-            check_kinds(kinds)
         with db.write() as session:
             namespace = installation.uid_namespace(session)
         self._site = Site(namespace, ae_title, __version__, site)

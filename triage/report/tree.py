@@ -25,9 +25,9 @@ def container(
     return _with(item, children)
 
 
-def code(relationship: str, name: Code, value: Code, children: Iterable[Dataset] = ()) -> Dataset:
+def code(relationship: str, name: Code, value: Code) -> Dataset:
     """Return a coded value."""
-    return _with(hd.CodeContentItem(name, value, relationship), children)
+    return hd.CodeContentItem(name, value, relationship)
 
 
 def text(relationship: str, name: Code, value: str) -> Dataset:
