@@ -79,8 +79,9 @@ class _Bare:
         now = datetime.now(UTC)
         header = header_of(open_source(path))
         with self.db.write() as session:
-            study = studies.create(session, header, sender="BENCH", now=now)
-            entries.create(session, study, Policy(), now, "bench")
+            head = studies.create_head(session, header, sender="BENCH", now=now)
+            assert head is not None
+            entries.place_new(session, head, now, Policy(), now, "bench")
         with self.db.read() as session:
             entries.waiting(session, 50)
         return (time.perf_counter() - begin) * 1e3

@@ -71,9 +71,10 @@ class Site:
         with self.db.write() as session:
             known = studies.find(session, study_uid)
             if known is None:
-                known = studies.create(
-                    session, Header(study_uid, "", "", "", ""), sender="TEST", now=self.clock()
-                )
+                header = Header(study_uid, "", "", "", "")
+                head = studies.create_head(session, header, sender="TEST", now=self.clock())
+                assert head is not None
+                known = session.get_one(Study, head.id)
             known.state, known.version, known.completed_at = StudyState.COMPLETE, version, self.clock()
             session.flush()
             for number, said in enumerate(answers, 1):

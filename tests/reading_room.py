@@ -52,10 +52,11 @@ def arrive(
         requested_priority=priority,
     )
     with db.write() as session:
-        study = studies.create(session, header, sender="SIMULATOR", now=at)
+        head = studies.create_head(session, header, sender="SIMULATOR", now=at)
+        assert head is not None
         session.add(
             Instance(
-                study_id=study.id,
+                study_id=head.id,
                 study_uid=uid,
                 series_uid=header.series_uid,
                 sop_instance_uid=header.sop_instance_uid,
@@ -69,7 +70,7 @@ def arrive(
                 received_at=at,
             )
         )
-        entries.create(session, study, policies.active(session), at, "first image")
+        entries.place_new(session, head, at, policies.active(session), at, "first image")
     return uid
 
 
@@ -108,7 +109,8 @@ def assess(
             finished_at=at + timedelta(milliseconds=200),
         )
         assessments.add(session, instance, film, any_disease_low=LOW, any_disease_high=HIGH)
-        studies.step(session, study, StudyStep.COMPLETE, at, cause="quiet", completed_by=CompletedBy.QUIET)
+        studies.complete(session, study.id, CompletedBy.QUIET, at)
+        session.refresh(study)
         studies.step(session, study, StudyStep.ASSESS, at)
         last = StudyStep.NOT_EVALUATED if not_evaluated else StudyStep.ASSESSED
         studies.step(session, study, last, at)

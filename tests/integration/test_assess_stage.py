@@ -74,9 +74,10 @@ class Room:
 
     def study(self, uid: str = "1.2.3") -> int:
         with self.db.write() as session:
-            study = studies.create(session, Header(uid, "", "", "", ""), sender="TEST", now=self.now)
-            entries.create(session, study, Policy(), self.now, "first image")
-            return study.id
+            head = studies.create_head(session, Header(uid, "", "", "", ""), sender="TEST", now=self.now)
+            assert head is not None
+            entries.place_new(session, head, self.now, Policy(), self.now, "first image")
+            return head.id
 
     def film(self, study_id: int, data: bytes = FILM, **columns: object) -> int:
         self.count += 1
@@ -106,7 +107,8 @@ class Room:
     def complete(self, study_id: int) -> None:
         with self.db.write() as session:
             study = session.get(Study, study_id)
-            studies.step(session, study, StudyStep.COMPLETE, self.now, completed_by=CompletedBy.QUIET)
+            studies.complete(session, study.id, CompletedBy.QUIET, self.now)
+            session.refresh(study)
             payload = {"study_id": study_id, "version": study.version}
             self.queue.put(session, Stage.CONCLUDE, f"{study_id}/{study.version}", payload, self.now)
 

@@ -154,7 +154,8 @@ class Life(RuleBasedStateMachine):
                 self.now,
             )
             assessments.add(session, film, answer, any_disease_low=LOW, any_disease_high=HIGH)
-            studies.step(session, study, StudyStep.COMPLETE, self.now, completed_by=CompletedBy.QUIET)
+            studies.complete(session, study.id, CompletedBy.QUIET, self.now)
+            session.refresh(study)
             studies.step(session, study, StudyStep.ASSESS, self.now)
             last = StudyStep.FAIL if fails else StudyStep.ASSESSED
             studies.step(session, study, last, self.now)

@@ -36,7 +36,7 @@ from triage.domain.priority import (
     standing_of,
 )
 from triage.errors import Conflict, RefusedOnce
-from triage.store import assessments, orders, studies
+from triage.store import assessments, orders
 from triage.store.database import announce
 from triage.store.prepared import Insert, Prepared
 from triage.store.studies import Head
@@ -177,15 +177,6 @@ def place_new(
     said = {name: row[name] for name in _KEPT if name in row}
     _RECORD.add(session, [{"at": now, "verb": EntryVerb.ARRIVED.value, "cause": cause, **said}])
     announce(session, "list")
-
-
-def create(session: Session, study: Study, policy: Policy, now: datetime, cause: str) -> Entry:
-    """Give a study its place in the list; see `place_new`."""
-    session.flush()
-    head = studies.head(session, study.study_uid)
-    assert head is not None
-    place_new(session, head, study.arrived_at, policy, now, cause)
-    return session.get_one(Entry, study.id)
 
 
 def state_of(session: Session, study_id: int) -> EntryState | None:

@@ -145,15 +145,6 @@ def _first_row(header: Header, sender: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def create(session: Session, header: Header, *, sender: str, now: datetime) -> Study:
-    """Make a study from its first acknowledged image; its arrival never changes afterwards."""
-    made = create_head(session, header, sender=sender, now=now)
-    if made is None:
-        msg = "The study is here already."
-        raise Conflict(msg)
-    return session.get_one(Study, made.id)
-
-
 def touch(session: Session, study_id: int, now: datetime) -> None:
     """Note that an object of a study came just now."""
     _TOUCH.run(session, [{"which": study_id, "at": now}])
@@ -172,9 +163,8 @@ def step(
     *,
     cause: str = "",
     sentence: str = "",
-    completed_by: CompletedBy | None = None,
 ) -> None:
-    """Take one step of the pipeline: guarded UPDATE and event row, or raise.
+    """Take one step of the pipeline but COMPLETE (see `complete`): guarded UPDATE and event row, or raise.
 
     Raises:
         IllegalTransition: the table has no such step from the state that was read.
@@ -183,8 +173,6 @@ def step(
     before = study.state
     after = STUDY.after(before, event)
     values: dict[str, Any] = {"state": after, "state_sentence": sentence}
-    if event is StudyStep.COMPLETE:
-        values |= {"completed_by": completed_by, "completed_at": now}
     if event is StudyStep.REOPEN:
         values |= {"version": Study.version + 1, "completed_by": None, "completed_at": None}
     done = session.execute(
@@ -204,7 +192,7 @@ def step(
 def complete(
     session: Session, study_id: int, by: CompletedBy, now: datetime, sentence: str = ""
 ) -> int | None:
-    """Take the step that `step` takes, for a study of which only the id is known; returns its version.
+    """Take the step COMPLETE, for a study of which only the id is known; returns its version.
 
     None where the study is not being received any more: some other evidence was quicker.
     """
