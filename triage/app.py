@@ -58,7 +58,7 @@ def roles_of(names: Sequence[str]) -> frozenset[Role]:
 
 
 def utc_now() -> datetime:
-    """Return the present time, aware: the only clock of the service."""
+    """Return the present time, aware."""
     return datetime.now(UTC)
 
 

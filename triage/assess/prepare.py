@@ -28,10 +28,7 @@ Picture = npt.NDArray[np.float32]
 
 
 def reduce(picture: Picture, size: int) -> Picture:
-    """Return the film stretched to size x size by the exact area mean (no padding, no crop).
-
-    Large films are reduced in strips that stay in the processor's cache; the answer is the same.
-    """
+    """Return the film stretched to size x size by the exact area mean (no padding, no crop)."""
     height, width = picture.shape
     if height < size or width < size:
         # Too few pixels for a mean: enlarge smoothly first along the short side.

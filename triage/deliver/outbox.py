@@ -64,8 +64,8 @@ class _Channel:
 class Outbox:
     """The handler of the stage `deliver`.
 
-    Give its worker one thread more than there are destinations: then a destination that is frozen or
-    slow holds up nobody else's results.
+    Its worker has a thread for each destination: a result that waits for its destination's turn longer than
+    a moment is put off, so one that is frozen or slow holds up nobody else's results for long.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ class ReportStage:
         return self._build(inp, same)
 
     def _is_done(self, session: Session, study: Study) -> bool:
-        """Return whether every destination has a row for this version and software already."""
+        """Return whether every destination has a row for this version already."""
         query = select(Result.destination).where(
             Result.study_id == study.id, Result.study_version == study.version
         )

@@ -1,4 +1,4 @@
-"""Facts of this installation that are made once and never change."""
+"""Facts of this installation: secrets made once, since when its history is whole, and who holds a lease."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def uid_namespace(session: Session) -> uuid.UUID:
 
 
 def secret_key(session: Session) -> str:
-    """Return the key that signs cookies and hashes identifiers for logs; made on first use."""
+    """Return the key that makes pseudonyms of patients in exported feedback; made on first use."""
     return _once(session, "secret_key", secrets.token_hex(32))
 
 

@@ -21,7 +21,7 @@ from triage.store.types import EnumText, random_uid
 
 
 class Installation(Base):
-    """Facts of this installation that never change: UID namespace, secret keys, activation records."""
+    """Facts of this installation, by name: UID namespace, secret key, start of the history, leases."""
 
     __tablename__ = "installation"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -124,7 +124,7 @@ class Refusal(Base):
     at: Mapped[datetime] = mapped_column(index=True)
     sender: Mapped[str] = mapped_column(String(64))
     host: Mapped[str] = mapped_column(String(64))
-    #: `association`, `c-store`, `stow`, `import`, `hl7`.
+    #: `association`, `c-store`, `stow`, `import`.
     channel: Mapped[str] = mapped_column(String(20))
     #: The DIMSE status, reject reason or HTTP status, as the peer got it.
     status: Mapped[str] = mapped_column(String(20))

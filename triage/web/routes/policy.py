@@ -68,7 +68,7 @@ def switch(
     return json(_shown(policy), etag=policy.digest)
 
 
-@router.get("/models", summary="The models that are here", response_model=dict[str, Any])
+@router.get("/models", summary="The model that judges", response_model=dict[str, Any])
 def models(request: Request, _who: Viewer) -> Response:
-    """Give each model version with its digest, and which one judges now."""
+    """Give the model with which this process judges films, with its digest; none where it judges none."""
     return json({"models": list(web_of(request).parts.models())})
