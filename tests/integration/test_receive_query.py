@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -65,7 +64,9 @@ def test_a_study_is_complete_once_as_many_objects_are_here_as_its_source_counts(
         # The association stays open: without the count nothing would complete the study for a minute.
         peer = RawPeer(room.address, [(CR, EXPLICIT_LE)], calling=b"MODALITY")
         assert peer.store(an_object(1, study="1.2.31", PatientID="1.2.31"))[0] == 0
-        threading.Event().wait(1.0)
+        # Sources are asked one study after another: once the next one is complete, this one has been counted.
+        assert peer.store(an_object(1, study="1.2.32", PatientID="1.2.32"))[0] == 0
+        wait_until(lambda: room.studies()[1].state is StudyState.COMPLETE, 10)
         assert room.studies()[0].state is StudyState.RECEIVING
         assert peer.store(an_object(2, study="1.2.31", PatientID="1.2.31"))[0] == 0
         wait_until(lambda: room.studies()[0].state is StudyState.COMPLETE, 10)
