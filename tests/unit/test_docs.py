@@ -15,8 +15,11 @@ import typer
 import triage
 from tests.keys import keys
 from triage import observe, settings
+from triage.app import Service
 from triage.cli.main import app
+from triage.domain.policy import Policy
 from triage.errors import TriageError
+from triage.web import problems
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -32,7 +35,10 @@ def _commands(command, prefix=""):
     for name, sub in getattr(command, "commands", {}).items():
         yield from _commands(sub, f"{prefix}{name} ")
     if not hasattr(command, "commands"):
-        yield prefix.strip()
+        yield prefix.strip(), command
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
 
 
 def _errors(kind):
@@ -63,9 +69,17 @@ def test_every_default_is_the_one_of_the_code(key, default):
     assert (Path(said) if isinstance(default, Path) else said) == default
 
 
-@pytest.mark.parametrize("name", sorted(_commands(typer.main.get_command(app))))
-def test_every_command_is_explained(name):
-    assert f"`triage {name}" in REFERENCE
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_and_each_of_its_options_is_explained(name):
+    [line] = re.findall(rf"^\| `triage {name}(?: [^`]*)?` \| (.+) \|$", REFERENCE, re.MULTILINE)
+    options = {word for part in COMMANDS[name].params for word in part.opts if word.startswith("--")}
+    assert set(re.findall(r"`(--[a-z-]+)`", line.partition("Options:")[2])) == options - {"--help"}
+
+
+def test_every_problem_type_is_explained():
+    described = (ROOT / "docs" / "api.md").read_text()
+    types = {*problems.STATUS_OF_CODE, *(code for code, _, _ in problems._TITLES.values())}
+    assert not {name for name in types if f"`{name}`" not in described}
 
 
 def test_every_error_is_explained():
@@ -74,10 +88,12 @@ def test_every_error_is_explained():
     assert not missing
 
 
-def test_every_metric_is_explained(db):
-    text = observe.metrics(db, lambda: datetime(2026, 3, 1, tzinfo=UTC))().decode()
+def test_every_metric_is_explained(db, tmp_path):
+    service = Service(settings.Settings(site={"data_dir": tmp_path}), Policy(), roles=frozenset())
+    live = service._live_metrics()
+    text = observe.metrics(db, lambda: datetime(2026, 3, 1, tzinfo=UTC), live)().decode()
     names = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-    assert names
+    assert names > set(live)
     assert not {name for name in names if f"`{name}`" not in REFERENCE}
 
 
