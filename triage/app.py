@@ -38,8 +38,7 @@ class Role(StrEnum):
     WEB = "web"
 
 
-#: These take up what an earlier process left, so one process has each; what the others do, several may do.
-ALONE = (Role.RECEIVE, Role.DELIVER)
+ALONE = (Role.RECEIVE, Role.DELIVER)  # one process each, for they take up what an earlier one left
 
 
 def roles_of(names: Sequence[str]) -> frozenset[Role]:

@@ -19,6 +19,8 @@ from triage.domain.study import CompletedBy, StudyState
 from triage.store.base import Base, Id
 from triage.store.types import EnumText, random_uid
 
+_UNJUDGED = text("state IN ('not_evaluated', 'failed')")
+
 
 class Installation(Base):
     """Facts of this installation, by name: UID namespace, secret key, start of the history, leases."""
@@ -34,12 +36,7 @@ class Study(Base):
     __tablename__ = "study"
     __table_args__ = (
         # What a person must look at, because no model did.
-        Index(
-            "ix_study_unjudged",
-            "id",
-            sqlite_where=text("state IN ('not_evaluated', 'failed')"),
-            postgresql_where=text("state IN ('not_evaluated', 'failed')"),
-        ),
+        Index("ix_study_unjudged", "id", sqlite_where=_UNJUDGED, postgresql_where=_UNJUDGED),
         Index("ix_study_patient_id", "patient_id"),
     )
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
@@ -49,8 +46,7 @@ class Study(Base):
     patient_name: Mapped[str] = mapped_column(Text, default="")
     patient_birth_date: Mapped[str] = mapped_column(String(16), default="")
     patient_sex: Mapped[str] = mapped_column(String(16), default="")
-    #: [{"patient_id", "issuer", "birth_date", "name"}]: whose it was before its record was corrected or
-    #: merged.
+    #: Whose it was before its record was corrected or merged: `patient_id`, `issuer`, `birth_date`, `name`.
     earlier_patients: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
     study_date: Mapped[str] = mapped_column(String(16), default="")
