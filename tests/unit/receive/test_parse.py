@@ -139,8 +139,11 @@ def test_the_icon_of_a_compressed_film_is_compressed_too_and_is_not_its_pixels()
     jpeg = "1.2.840.10008.1.2.4.70"
     whole, head = encapsulated(b"abcd"), film()[:-140]
     pixels = whole[len(head) :]
-    assert read(head + an_icon(b"abcd", b"ef") + pixels, claim(syntax=jpeg)).has_pixels
-    assert not read(head + an_icon(b"abcd"), claim(syntax=jpeg)).has_pixels
+    assert read(head + an_icon(b"abcd", b"ef") + pixels, claim(syntax=jpeg)).study_uid == "1.2.3"
+    assert read(head + an_icon(b"abcd"), claim(syntax=jpeg)).study_uid == "1.2.3"
+    # Rubbish is forgiven after the film's pixels, and only there.
+    assert read(head + an_icon(b"abcd") + pixels + b"\1\2\3", claim(syntax=jpeg)).study_uid == "1.2.3"
+    assert refusal(head + an_icon(b"abcd") + b"\1\2\3", syntax=jpeg).status is Status.UNREADABLE
     assert refusal(head + an_icon(b"abcd", closed=False) + pixels, syntax=jpeg).status is Status.UNREADABLE
     assert refusal(head + an_icon(b"abcd")[:-9], syntax=jpeg).status is Status.UNREADABLE
     assert refusal(head + an_icon(*[b""] * 250_000) + pixels, syntax=jpeg).status is Status.UNREADABLE
