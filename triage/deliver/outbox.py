@@ -41,6 +41,8 @@ _TURN_SECONDS = 0.25
 #: then comes back after this time: a frozen destination must not keep the threads of the others.
 _TURN_LATER = timedelta(seconds=5)
 _VERSION_LATER = timedelta(seconds=1)
+#: What stands behind all others of its destination comes back so much later than they.
+_BEHIND = timedelta(milliseconds=1)
 #: What a send that is going on at the end has for its own end, before it is cut off.
 _STOP_SECONDS = 2.0
 
@@ -91,8 +93,8 @@ class Outbox:
         """Send one result once: it is sent, dead with a reason, or this job comes back later.
 
         A destination that is away keeps all its results waiting, in order; it never kills one. An object
-        that the peer refuses, or on which it breaks off, is dead after `MAX_REFUSALS` of that and waits for
-        a person.
+        that the peer refuses is dead after `MAX_REFUSALS` of that and waits for a person; so is one on which
+        it breaks off or falls silent while it answers others.
         """
         with self._db.read() as session:
             row = session.get(Result, int(job.payload["result_id"]))
@@ -145,7 +147,8 @@ class Outbox:
         except OSError as error:
             wait = BACKOFF[min(row.attempts, len(BACKOFF) - 1)]
             reason = f"The file can't be read now ({error.strerror})."
-            self._try_again(job, row.id, reason, self._clock() + wait, refused=False)
+            with self._db.write() as session:
+                self._note(session, job, row.id, reason, self._clock() + wait, refused=False)
         else:
             self._answered(job, row, channel, answer)
 
@@ -171,44 +174,44 @@ class Outbox:
         )
 
     def _away(
-        self, job: TakenJob, row: Result, channel: _Channel, error: str, *, refused: bool = False
+        self,
+        job: TakenJob,
+        row: Result,
+        channel: _Channel,
+        error: str,
+        *,
+        refused: bool = False,
+        last: bool = False,
     ) -> None:
         """Put all results of the destination off together: one transaction, however many wait."""
         wait = BACKOFF[min(channel.failures, len(BACKOFF) - 1)]
         channel.failures += 1
         channel.not_before = self._clock() + wait
-        self._try_again(job, row.id, error, channel.not_before, refused=refused, all_of=row.destination)
+        with self._db.write() as session:
+            self._move_all(session, row.destination, channel.not_before)
+            run_at = channel.not_before + _BEHIND if last else channel.not_before
+            self._note(session, job, row.id, error, run_at, refused=refused)
 
     def _interrupted(self, job: TakenJob, row: Result, channel: _Channel, error: str) -> None:
-        """Count it against the object, and let all results of the destination wait: either may be to blame.
+        """Let all results of the destination wait, this one behind the others: either may be to blame.
 
-        So an object that no peer survives is soon dead and blocks nobody, and a peer that survives none is
-        asked ever less often.
+        It counts against the object only if the peer answered another one just before. So an object that no
+        peer survives stands before nobody and is dead in the end, and a peer that survives none kills none.
         """
-        if row.refusals + 1 >= MAX_REFUSALS:
+        to_blame = channel.failures == 0
+        if to_blame and row.refusals + 1 >= MAX_REFUSALS:
             self._give_up(job, row.id, error)
-        else:
-            self._away(job, row, channel, error, refused=True)
+            return
+        self._away(job, row, channel, error, refused=to_blame, last=True)
 
     def _refused(self, job: TakenJob, row: Result, error: str) -> None:
         refusals = row.refusals + 1
         if refusals >= MAX_REFUSALS:
             self._give_up(job, row.id, error)
         else:
-            self._try_again(job, row.id, error, self._clock() + BACKOFF[refusals], refused=True)
-
-    def _try_again(
-        self, job: TakenJob, result_id: int, error: str, run_at: datetime, *, refused: bool, all_of: str = ""
-    ) -> None:
-        with self._db.write() as session:
-            self._note(session, result_id, error, refused=refused)
-            self._queue.retry(session, job, error, run_at)
-            if all_of:
-                self._move_all(session, all_of, run_at)
-        log.warning(
-            "A result could not be delivered yet.",
-            extra={"event": "delivery_failed", "result": result_id, "error": error},
-        )
+            with self._db.write() as session:
+                run_at = self._clock() + BACKOFF[refusals]
+                self._note(session, job, row.id, error, run_at, refused=True)
 
     def _give_up(self, job: TakenJob, result_id: int, error: str) -> None:
         with self._db.write() as session:
@@ -222,13 +225,21 @@ class Outbox:
             extra={"event": "delivery_dead", "result": result_id, "error": error},
         )
 
-    def _note(self, session: Session, result_id: int, error: str, *, refused: bool) -> None:
+    def _note(
+        self, session: Session, job: TakenJob, result_id: int, error: str, run_at: datetime, *, refused: bool
+    ) -> None:
+        """Count a try that came to nothing; the job comes back at `run_at`."""
         row = session.get_one(Result, result_id)
         row.attempts += 1
         row.refusals += refused
         row.last_error = error
         row.changed_at = self._clock()
         announce(session, "list")
+        self._queue.retry(session, job, error, run_at)
+        log.warning(
+            "A result could not be delivered yet.",
+            extra={"event": "delivery_failed", "result": result_id, "error": error},
+        )
 
     def _later(self, job: TakenJob, why: str, run_at: datetime) -> None:
         """Give the job back; nothing was tried."""
