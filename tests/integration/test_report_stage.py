@@ -15,12 +15,12 @@ from tests.pipeline import Site
 from tests.reports import answer, no_answer
 from tests.validators import assert_valid
 from triage.domain.finding import NotEvaluated
-from triage.domain.result import ResultState
+from triage.domain.result import ResultState, ResultStep
 from triage.receive import retention
 from triage.receive.spool import Spool
 from triage.report import stage as stage_module
 from triage.store import instances, results, studies
-from triage.store.tables import Job
+from triage.store.tables import Job, Result
 from triage.work.queue import Stage
 from triage.work.worker import Worker
 
@@ -270,6 +270,27 @@ def test_a_disk_that_is_full_is_no_fault_of_the_report(site: Site, monkeypatch) 
             site.clock.advance(600)
     assert worker.run_one()
     assert len(site.results(study)) == 1
+
+
+@pytest.mark.parametrize("left", [b"", bytes(4000)])
+def test_a_rebuild_writes_a_broken_report_anew_and_begins_its_tries_anew(site: Site, left: bytes) -> None:
+    study = site.study(answer("1.2.3.4.1"))
+    stage = site.reporter(pacs=("sr",))
+    job = site.queue.take(Stage.REPORT, site.clock())
+    assert job is not None
+    stage.report_study(job)
+    (row,) = site.results(study)
+    path = site.folder / "results" / row.path
+    whole = path.read_bytes()
+    path.write_bytes(left)
+    with site.db.write() as session:
+        spent = {"attempts": 5, "refusals": 2, "last_error": "refused"}
+        results.step(session, session.get_one(Result, row.id), ResultStep.GIVE_UP, site.clock(), spent)
+    stage.report_study(replace(job, payload={**job.payload, "rebuild": True}))
+    (again,) = site.results(study)
+    assert path.read_bytes() == whole
+    assert (again.id, again.state) == (row.id, ResultState.QUEUED)
+    assert (again.attempts, again.refusals, again.last_error) == (0, 0, "")
 
 
 def test_a_rebuild_that_says_something_else_names_what_it_replaces(site: Site) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from errno import ENOENT
 from pathlib import Path
 
 from pydicom import dcmread
@@ -197,11 +198,14 @@ class ReportStage:
             if not wanted(row.study_version) or row.sop_instance_uid in earlier:
                 continue
             try:
-                ds = dcmread(self._folder / row.path, specific_tags=["SeriesInstanceUID"])
-            except (FileNotFoundError, ValueError):
+                series = str(dcmread(self._folder / row.path).SeriesInstanceUID)
+            except Exception as error:
+                # A file that is gone or broken is written anew; one that can't be read now is asked again.
+                if isinstance(error, OSError) and error.errno not in (None, ENOENT):
+                    raise
                 continue
             earlier[row.sop_instance_uid] = Predecessor(
-                row.kind, str(ds.SeriesInstanceUID), row.sop_class_uid, row.sop_instance_uid
+                row.kind, series, row.sop_class_uid, row.sop_instance_uid
             )
         return tuple(earlier.values())
 
@@ -241,7 +245,7 @@ class ReportStage:
         )
         step = ResultStep.QUEUE if row.state is ResultState.BUILT else ResultStep.RETRY
         if destination and (row.state is ResultState.BUILT or (again and row.state in _RETRIABLE)):
-            rows.step(session, row, step, now)
+            rows.step(session, row, step, now, {"attempts": 0, "refusals": 0, "last_error": ""})
             self._queue.put(session, Stage.DELIVER, str(row.id), {"result_id": row.id}, now)
 
     def _no_report(self, job: TakenJob, study_id: int, version: int, sentence: str) -> None:
