@@ -120,6 +120,8 @@ def _classes_by_group(groups: Mapping[str, Rows]) -> Iterator[Section]:
             f"{label}: {name}": row
             for label, group in groups.get(key, {}).items()
             for name, row in group.get("classes", {}).items()
+            # an earlier version kept one number a class
+            if isinstance(row, Mapping) and "n" in row
         }
         note = "Where 20 films of the group are of the class and 20 of another."
         yield replace(_wide(f"Every class by {title}", f"{title}: class", rows), note=note)

@@ -245,6 +245,9 @@ class Completion:
         """Take up what another process began and left: nothing that it may still hold back."""
         self._look_at = time.monotonic() + self._look_every
         longest = timedelta(seconds=self._quiet + self._hold)
+        with self._changed:
+            # what another process stored says nothing here
+            self._to_check.update(self._expected)
         try:
             self._take_up(self._clock() - longest)
         except SQLAlchemyError as error:

@@ -116,7 +116,7 @@ def uids_of_study(session: Session, study_uid: str) -> set[str]:
 def paths(session: Session) -> dict[str, int]:
     """Return every path of the spool that a row names, with the row's id."""
     query = select(Instance.path, Instance.id).where(Instance.path != "")
-    return dict(session.execute(query).tuples().all())
+    return {row.path: row.id for row in session.execute(query)}
 
 
 #: A result in one of these states has reached its destination, or was given up.

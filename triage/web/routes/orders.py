@@ -35,10 +35,11 @@ def receive(
     `urgency` it takes no earlier word away.
     """
     web = web_of(request)
-    told = OrderRequest(source=Source.REST, **order.model_dump())
-    uids: Sequence[str] = [told.study_uid]
+    uids: Sequence[str] = [""]
     outcome = AuditOutcome.MINOR_FAILURE
     try:
+        told = OrderRequest(source=Source.REST, **order.model_dump())
+        uids = [told.study_uid]
         with web.parts.db.write() as session:
             done = orders.receive(session, told, web.parts.clock(), who.name)
         uids, outcome = done.studies or uids, AuditOutcome.SUCCESS
